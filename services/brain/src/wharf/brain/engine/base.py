@@ -1,0 +1,105 @@
+"""The contract between brain's store and what keeps its bytes.
+
+An engine is four ordered tables and one promise: a `Batch` lands whole, in order, durably, or not at all, and only if the engine
+still stands where the batch expects (same fence, same revision). Everything else (revisions, versions, history) is the store's.
+
+Reads go through a `Snapshot`: one committed state, unmoved by later commits. Commits are asynchronous; `done` is called on the
+loop thread, in submission order. An engine never guesses: an outcome it cannot know is `CommitUnknown`, and the store asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+
+class Table(IntEnum):
+    META = 0  # few small records: revision, compaction, fence, cluster id, leases
+    LOG = 1  # revision (8 bytes, big endian) → the transaction's events
+    NOW = 2  # storage key → live mvccpb.KeyValue, serialized
+    HISTORY = 3  # storage key + revision that ended it → the mvccpb.KeyValue it ended
+
+
+Write = tuple[int, bytes, bytes | None]
+"""(table, key, value); value None deletes, and deleting what is absent is no error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One atomic step from `expected_revision` to `revision` (equal for batches that only touch META or compact)."""
+
+    epoch: int  # fence under which the writer believes to lead
+    expected_revision: int
+    revision: int
+    writes: Sequence[Write]
+
+
+class EngineError(Exception):
+    """Root of what an engine may raise or report."""
+
+
+class EngineFull(EngineError):
+    """No room left (disk or map); nothing was written, the store stays readable."""
+
+
+class Fenced(EngineError):
+    """The engine holds another epoch or revision than the batch expects; nothing was written."""
+
+
+class CommitUnknown(EngineError):
+    """The engine did not say whether the batch landed. Read the revision back before acknowledging anything."""
+
+
+class EngineCorrupt(EngineError):
+    """The stored bytes cannot be trusted; the message says what to do."""
+
+
+class Snapshot(Protocol):
+    """One committed state. Close it soon: an open snapshot keeps freed pages from being reused."""
+
+    revision: int  # META revision of this state
+
+    def get(self, table: int, key: bytes) -> bytes | None: ...
+
+    def scan(self, table: int, start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end in key order (descending when `reverse`); end None: to the table's end; limit 0: all."""
+
+    def values(self, table: int, start: bytes, end: bytes | None, limit: int, max_bytes: int, tag: int) -> tuple[bytes, int, bytes | None]:
+        """Values of a range, each framed as protobuf field: `tag` byte, varint length, value; concatenated.
+
+        Stops after `limit` values (0: none) or once `max_bytes` is reached (at least one value is taken).
+        Returns (framed, how many, first key not taken or None when the range is exhausted).
+        """
+
+    def measure(self, table: int, start: bytes, end: bytes | None, limit: int) -> tuple[int, int]:
+        """(bytes `values` would frame without `max_bytes`, how many), without copying values."""
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """What a store is built on. Opened by `open_engine(url)`; all methods are for the loop thread."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
+        """Queue a batch; returns at once. `done(None)` once it is durable, else `done(error)`; batches land in order."""
+
+    def promote(self) -> int:
+        """Raise the fence; returns the new epoch. Batches of any earlier epoch are refused from now on."""
+
+    def size(self) -> int:
+        """Bytes the engine occupies on disk."""
+
+    def size_in_use(self) -> int:
+        """Bytes of `size` that hold data; the rest is reused by later writes."""
+
+    def defragment(self) -> None:
+        """Give free pages back to the file system where the engine can; blocking."""
+
+    def backup(self, path: str) -> None:
+        """Write a consistent copy to `path` while writes go on; blocking, callable from a worker thread."""
+
+    def close(self) -> None: ...
