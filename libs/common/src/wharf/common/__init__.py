@@ -1,0 +1,1 @@
+"""What every wharf service shares: configuration, clock, logs, metrics, traces and their export."""
