@@ -90,3 +90,137 @@ class NoLeader(BrainError):
 
 class CorruptStore(BrainError):
     code, text = Code.DATA_LOSS, "etcdserver: corrupt cluster"
+
+
+class ClientApiVersionInvalid(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid client api version"
+
+
+class WatchCanceled(BrainError):
+    code, text = Code.CANCELLED, "etcdserver: watch canceled"
+
+
+class MemberExists(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: member ID already exist"
+
+
+class PeerUrlExists(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists"
+
+
+class MemberNotEnoughStarted(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: re-configuration failed due to not enough started members"
+
+
+class MemberBadUrls(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: given member URLs are invalid"
+
+
+class MemberNotFound(BrainError):
+    code, text = Code.NOT_FOUND, "etcdserver: member not found"
+
+
+class MemberNotLearner(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: can only promote a learner member"
+
+
+class RootUserNotExist(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: root user does not exist"
+
+
+class UserEmpty(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: user name is empty"
+
+
+class UserNotFound(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: user name not found"
+
+
+class RoleNotFound(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: role name not found"
+
+
+class RoleEmpty(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: role name is empty"
+
+
+class PermissionDenied(BrainError):
+    code, text = Code.PERMISSION_DENIED, "etcdserver: permission denied"
+
+
+class AuthNotEnabled(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: authentication is not enabled"
+
+
+class BadLeaderTransferee(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: bad leader transferee"
+
+
+class WrongDowngradeVersionFormat(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format"
+
+
+class InvalidDowngradeTargetVersion(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version"
+
+
+class NoInflightDowngrade(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job"
+
+
+class RequestTimeout(BrainError):
+    code, text, retry_safe = Code.UNAVAILABLE, "etcdserver: request timed out", False
+
+
+class UnknownMethod(BrainError):
+    code, text = Code.UNKNOWN, "etcdserver: unknown method"
+
+
+class SortNotStreamable(BrainError):
+    code, text = Code.UNIMPLEMENTED, "RangeStream does not support custom sort orders"
+
+
+class FilterNotStreamable(BrainError):
+    code, text = Code.UNIMPLEMENTED, "RangeStream does not support revision filters"
+
+
+class UsersNotKept(BrainError):
+    """etcd lets users and roles be written while auth is off; this store keeps none and says so."""
+
+    code, text = Code.UNIMPLEMENTED, "etcdserver: users and roles are not supported; use client certificates"
+
+
+class LeaderFieldMissing(BrainError):
+    code, text = Code.UNKNOWN, '"leader" field must be provided'
+
+
+class ElectionNotLeader(BrainError):
+    code, text = Code.UNKNOWN, "election: not leader"
+
+
+class ElectionNoLeader(BrainError):
+    code, text = Code.UNKNOWN, "election: no leader"
+
+
+class SessionExpired(BrainError):
+    code, text = Code.UNKNOWN, "mutex: session is expired"
+
+
+class MalformedRequest(BrainError):
+    """The request bytes are no such message; the text is the one grpc-go gives for a unary call."""
+
+    code = Code.INTERNAL
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.text = f"grpc: error unmarshalling request: {reason}"
+
+
+class MalformedMessage(BrainError):
+    """As `MalformedRequest`, for a message that arrived on a stream."""
+
+    code = Code.INTERNAL
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.text = f"grpc: failed to unmarshal the received message: {reason}"

@@ -1,0 +1,359 @@
+"""brain's configuration: one frozen object out of flags, environment and a file.
+
+Names are etcd's wherever the meaning is etcd's, so that a manifest written for etcd (kubeadm's static pod, a systemd
+unit) works as it stands. etcd's flags fall into three classes: those that mean something here are fields; those about
+raft, peers and discovery are accepted and named in one warning; those that promise a protection this server does not
+give are refused, because a start without the protection is worse than none.
+
+Invariant: a `BrainConfig` is consistent; whoever holds one need not check it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from wharf.common.config import Ignored, Loaded, Schema, load, option
+from wharf.common.parsers import (
+    BOOLEAN,
+    DURATION,
+    PATH,
+    STRING,
+    STRINGS,
+    BadValue,
+    Parser,
+    Url,
+    choice,
+    integer,
+    parse_bool,
+    parse_duration,
+    urls,
+)
+
+DEFAULT_QUOTA: Final = 2 * 1024**3  # etcd's
+MIN_PROGRESS_INTERVAL: Final = 0.1  # seconds; etcd's floor
+REQUEST_OVERHEAD: Final = 512 * 1024  # what gRPC may receive beyond --max-request-bytes, as etcd has it
+_HOUR: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much history automatic compaction keeps: `seconds` or `revisions`; both zero: it is off."""
+
+    seconds: float = 0.0
+    revisions: int = 0
+
+
+def _parse_quota(text: str) -> int:
+    value = integer().parse(text)
+    return value if value else DEFAULT_QUOTA
+
+
+def _refused(remedy: str) -> Parser[str]:
+    """A flag of etcd's that may only be given in its harmless form."""
+
+    def parse(text: str) -> str:
+        if text in ("", "false"):
+            return ""
+        raise BadValue(remedy)
+
+    return Parser("", "nothing", parse)
+
+
+def _refused_switch(remedy: str) -> Parser[bool]:
+    def parse(text: str) -> bool:
+        if parse_bool(text):
+            raise BadValue(remedy)
+        return False
+
+    return Parser("", "false", parse, lambda _: "false", True)
+
+
+_LISTEN = urls("http", "https")
+_QUOTA = Parser("BYTES", "a number of bytes; 0: 2 GiB, negative: no quota", _parse_quota)
+_RETENTION = Parser("TEXT", 'a duration ("1h", "30m"; a bare number means hours) or a number of revisions', str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrainConfig:
+    """Everything `wharf brain` can be told."""
+
+    name: str = option(STRING, "default", help="Name of this node.", group="Node")
+    data_dir: Path | None = option(PATH, None, help="Directory of the store; <name>.wharf if not given.", group="Node")
+    engine: str = option(
+        STRING,
+        "",
+        help="Where the store keeps its bytes: lmdb:///DIR or memory: (tests). LMDB in --data-dir if not given.",
+        group="Node",
+    )
+    unsafe_no_fsync: bool = option(
+        BOOLEAN, False, help="Do not sync the disk. A crash of the machine loses acknowledged writes.", group="Node"
+    )
+
+    listen_client_urls: tuple[Url, ...] = option(
+        _LISTEN, _LISTEN.parse("http://localhost:2379"), help="Where clients are served.", group="Clients"
+    )
+    advertise_client_urls: tuple[Url, ...] = option(
+        _LISTEN, (), help="What clients are told as this node's address; the listen URLs if not given.", group="Clients"
+    )
+    listen_metrics_urls: tuple[Url, ...] = option(
+        _LISTEN, (), help="More places for /metrics and the health endpoints, without the API.", group="Clients"
+    )
+    front_end: str = option(
+        choice("wire", "grpcio"),
+        "wire",
+        help="What speaks HTTP/2: wharf's own server, or grpcio as its reference.",
+        group="Clients",
+    )
+    max_request_bytes: int = option(integer(1, 2**31 - 1), 1536 * 1024, help="Largest request.", group="Clients")
+    max_txn_ops: int = option(integer(1), 128, help="Most operations in one transaction.", group="Clients")
+    max_concurrent_streams: int = option(
+        integer(1, 2**32 - 1), 2**32 - 1, help="Most calls open at a time on one connection.", group="Clients"
+    )
+    grpc_keepalive_min_time: float = option(
+        DURATION, 5.0, help="Shortest interval at which clients may ping.", group="Clients"
+    )
+    grpc_keepalive_interval: float = option(
+        DURATION, 7200.0, help="Interval of pings to a silent client; 0: none.", group="Clients"
+    )
+    grpc_keepalive_timeout: float = option(DURATION, 20.0, help="How long a ping may stay unanswered.", group="Clients")
+    watch_progress_notify_interval: float = option(
+        DURATION, 600.0, help="Interval of progress notifications to quiet watches that want them.", group="Clients"
+    )
+
+    cert_file: Path | None = option(PATH, None, help="Server certificate, PEM; reloaded when it changes.", group="TLS")
+    key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="TLS")
+    trusted_ca_file: Path | None = option(
+        PATH, None, help="CA of client certificates, PEM. With it every client must show a certificate.", group="TLS"
+    )
+    client_cert_auth: bool = option(
+        BOOLEAN, False, help="Require client certificates (needs --trusted-ca-file).", group="TLS"
+    )
+    client_cert_allowed_hostname: tuple[str, ...] = option(
+        STRINGS, (), help="Names, one of which a client certificate must carry as DNS name or address.", group="TLS"
+    )
+    cipher_suites: tuple[str, ...] = option(STRINGS, (), help="TLS 1.2 cipher suites by IANA name.", group="TLS")
+    tls_min_version: str = option(choice("TLS1.2", "TLS1.3"), "TLS1.2", help="Oldest TLS version.", group="TLS")
+    tls_max_version: str = option(
+        choice("", "TLS1.2", "TLS1.3"), "", help="Newest TLS version, if not the newest there is.", group="TLS"
+    )
+    auto_tls: bool = option(
+        _refused_switch("is not supported: give --cert-file and --key-file"),
+        False,
+        help="Refused: certificates are not generated.",
+        group="TLS",
+    )
+    client_crl_file: str = option(
+        _refused("is not supported: revocation lists are not checked"),
+        "",
+        help="Refused: revocation lists are not checked.",
+        group="TLS",
+    )
+
+    quota_backend_bytes: int = option(
+        _QUOTA, DEFAULT_QUOTA, help="Size of the store past which writes are refused.", group="History"
+    )
+    auto_compaction_mode: str = option(
+        choice("periodic", "revision"), "periodic", help="What --auto-compaction-retention counts.", group="History"
+    )
+    auto_compaction_retention: str = option(
+        _RETENTION, "0", help="History to keep; 0: compact only when a client asks.", group="History"
+    )
+
+    log_level: str = option(
+        choice("debug", "info", "warn", "error", "panic", "fatal"),
+        "info",
+        help="Least severe message to write.",
+        group="Telemetry",
+    )
+    log_format: str = option(choice("json", "console"), "json", help="Form of log lines.", group="Telemetry")
+    log_outputs: tuple[str, ...] = option(
+        STRINGS, ("default",), help="stderr, stdout or file names.", group="Telemetry"
+    )
+    metrics: str = option(
+        choice("basic", "extensive"), "basic", help="extensive: latency histograms per method too.", group="Telemetry"
+    )
+    otlp_endpoint: str = option(
+        STRING,
+        "",
+        help="OpenTelemetry collector, host:port (OTLP over gRPC).",
+        group="Telemetry",
+        env="OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
+    enable_distributed_tracing: bool = option(
+        BOOLEAN, False, help="Export traces to --distributed-tracing-address.", group="Telemetry"
+    )
+    distributed_tracing_address: str = option(STRING, "localhost:4317", help="As --otlp-endpoint.", group="Telemetry")
+    distributed_tracing_service_name: str = option(
+        STRING, "wharf-brain", help="Service name in traces.", group="Telemetry"
+    )
+    distributed_tracing_instance_id: str = option(
+        STRING, "", help="Service instance in traces; the node's name if not given.", group="Telemetry"
+    )
+    distributed_tracing_sampling_rate: int = option(
+        integer(0, 1_000_000),
+        0,
+        help="Traces begun here per million requests; sampled callers are always followed.",
+        group="Telemetry",
+    )
+
+    def __post_init__(self) -> None:
+        for flag, found in (
+            ("listen-client-urls", self.listen_client_urls),
+            ("listen-metrics-urls", self.listen_metrics_urls),
+        ):
+            for url in found:
+                _check_listen_url(flag, url)
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("--cert-file and --key-file must be given together")
+        if any(url.scheme == "https" for url in self.listeners) and self.cert_file is None:
+            raise ValueError("an https listen URL needs --cert-file and --key-file")
+        if self.client_cert_auth and self.trusted_ca_file is None:
+            raise ValueError("--client-cert-auth needs --trusted-ca-file")
+        if self.client_cert_allowed_hostname and self.trusted_ca_file is None:
+            raise ValueError("--client-cert-allowed-hostname needs --trusted-ca-file")
+        if self.tls_max_version and self.tls_max_version < self.tls_min_version:
+            raise ValueError("--tls-max-version is older than --tls-min-version")
+        if self.tls_min_version == "TLS1.3" and self.cipher_suites:
+            raise ValueError("--cipher-suites cannot be chosen with TLS1.3 only")
+        for flag, seconds in (
+            ("grpc-keepalive-min-time", self.grpc_keepalive_min_time),
+            ("grpc-keepalive-interval", self.grpc_keepalive_interval),
+            ("grpc-keepalive-timeout", self.grpc_keepalive_timeout),
+            ("watch-progress-notify-interval", self.watch_progress_notify_interval),
+        ):
+            if seconds < 0:
+                raise ValueError(f"--{flag} must not be negative")
+        parse_retention(self.auto_compaction_mode, self.auto_compaction_retention)
+
+    @property
+    def listeners(self) -> tuple[Url, ...]:
+        return (*self.listen_client_urls, *self.listen_metrics_urls)
+
+    @property
+    def client_urls(self) -> tuple[str, ...]:
+        """What clients are told."""
+        return tuple(url.text for url in self.advertise_client_urls or self.listen_client_urls)
+
+    @property
+    def directory(self) -> Path:
+        return self.data_dir if self.data_dir is not None else Path(f"{self.name}.wharf")
+
+    @property
+    def engine_url(self) -> str:
+        return self.engine or f"lmdb://{self.directory.absolute()}"
+
+    @property
+    def progress_interval(self) -> float:
+        """Seconds between progress notifications."""
+        return max(self.watch_progress_notify_interval, MIN_PROGRESS_INTERVAL)
+
+    @property
+    def receive_max(self) -> int:
+        """Largest gRPC message taken from a client."""
+        return self.max_request_bytes + REQUEST_OVERHEAD
+
+    @property
+    def retention(self) -> Retention:
+        return parse_retention(self.auto_compaction_mode, self.auto_compaction_retention)
+
+    @property
+    def trace_endpoint(self) -> str:
+        """Where traces go; empty: nowhere."""
+        return self.otlp_endpoint or (self.distributed_tracing_address if self.enable_distributed_tracing else "")
+
+
+def _check_listen_url(flag: str, url: Url) -> None:
+    if url.port is None:
+        raise ValueError(f"--{flag}: {url.text} needs a port")
+    if url.path not in ("", "/") or url.query or url.user is not None:
+        raise ValueError(f"--{flag}: {url.text} must be scheme://host:port and nothing more")
+    if url.host != "localhost":
+        try:
+            ip_address(url.host)
+        except ValueError:
+            raise ValueError(f"--{flag}: {url.text} must name an IP address or localhost to listen on") from None
+
+
+def parse_retention(mode: str, text: str) -> Retention:
+    """Retention in `mode`: periodic "1h" or bare hours, revision a count; ValueError otherwise."""
+    try:
+        number = integer(0).parse(text)
+    except BadValue:
+        number = -1
+    if mode == "revision":
+        if number < 0:
+            raise ValueError(f"--auto-compaction-retention: {text!r} is not a number of revisions")
+        return Retention(revisions=number)
+    if number >= 0:
+        return Retention(seconds=number * _HOUR)
+    try:
+        seconds = parse_duration(text)
+    except BadValue as wrong:
+        raise ValueError(f"--auto-compaction-retention: {text!r} {wrong}") from None
+    if seconds < 0:
+        raise ValueError("--auto-compaction-retention must not be negative")
+    return Retention(seconds=seconds)
+
+
+WITHOUT_MEANING: Final = "it has no meaning for this store"
+
+_IGNORED_VALUES: Final = """
+wal-dir listen-peer-urls listen-client-http-urls max-snapshots max-wals snapshot-count heartbeat-interval
+election-timeout backend-bbolt-freelist-type backend-batch-interval backend-batch-limit raft-read-timeout
+raft-write-timeout
+initial-advertise-peer-urls initial-cluster initial-cluster-state initial-cluster-token discovery discovery-endpoints
+discovery-token discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout
+discovery-cert discovery-key discovery-cacert discovery-user discovery-password discovery-proxy discovery-srv
+discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file peer-cert-file peer-key-file
+peer-client-cert-file peer-client-key-file peer-trusted-ca-file peer-crl-file peer-cert-allowed-cn
+peer-cert-allowed-hostname self-signed-cert-validity cors host-whitelist logger log-rotation-config-json auth-token
+bcrypt-cost auth-token-ttl corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
+downgrade-check-time warning-apply-duration warning-unary-request-duration bootstrap-defrag-threshold-megabytes
+max-learners snapshot-catchup-entries feature-gates proxy
+""".split()  # noqa: SIM905
+
+_IGNORED_SWITCHES: Final = """
+initial-election-tick-advance socket-reuse-port socket-reuse-address discovery-insecure-transport
+discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote peer-client-cert-auth peer-auto-tls
+peer-skip-client-san-verification enable-log-rotation enable-pprof enable-grpc-gateway enable-v2 debug
+initial-corrupt-check compact-hash-check-enabled enable-lease-checkpoint enable-lease-checkpoint-persist memory-mlock
+txn-mode-write-with-shared-buffer stop-grpc-service-on-defrag force-new-cluster
+""".split()  # noqa: SIM905 as above
+
+SCHEMA: Final = Schema(
+    shape=BrainConfig,
+    program="wharf brain",
+    service="brain",
+    summary="brain serves etcd's v3 API from one embedded store. Flags are etcd's where the meaning is.",
+    ignored=[
+        *(Ignored(name, WITHOUT_MEANING) for name in _IGNORED_VALUES),
+        *(Ignored(name, WITHOUT_MEANING, switch=True) for name in _IGNORED_SWITCHES),
+    ],
+    sections={"client-transport-security": "", "peer-transport-security": "peer-"},
+)
+
+_EXPERIMENTAL: Final = "experimental-"
+
+
+def load_config(argv: Sequence[str], environment: Mapping[str, str]) -> Loaded[BrainConfig]:
+    """The configuration; ConfigError or HelpRequested. etcd's older `--experimental-x` means `--x`."""
+    known = {*SCHEMA.options(), *(item.flag for item in SCHEMA.ignored)}
+    return load(SCHEMA, [_modern(word, known) for word in argv], environment)
+
+
+def _modern(word: str, known: set[str]) -> str:
+    name, equals, value = word.lstrip("-").partition("=")
+    stable = name.removeprefix(_EXPERIMENTAL)
+    if word.startswith("-") and stable != name and stable in known:
+        return f"--{stable}{equals}{value}"
+    return word
+
+
+def join_warnings(warnings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(flags accepted without a meaning, other warnings), so that the first make one line in the log."""
+    ignored = tuple(line.split(" ", 1)[0] for line in warnings if line.endswith(WITHOUT_MEANING))
+    return ignored, tuple(line for line in warnings if not line.endswith(WITHOUT_MEANING))
