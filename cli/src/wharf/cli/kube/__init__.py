@@ -1,0 +1,1 @@
+"""Stock Kubernetes programs: where their binaries come from, and how a control plane is made of them."""

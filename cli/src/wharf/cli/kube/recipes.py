@@ -1,0 +1,134 @@
+"""What can be built from Go modules, and how: the one table that `wharf up`, the tests and the Makefile share.
+
+It owns names, module folders, Go packages and version stamps. Versions themselves live in the `go.mod` of each module
+and nowhere else. Invariant: pure, nothing here reads a file or runs a program.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+_KUBERNETES = "k8s.io/kubernetes"
+_STAMP = "k8s.io/component-base/version"
+
+
+class UnknownToolError(LookupError):
+    """A name that no recipe knows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown program {name!r}; known: {', '.join(sorted(RECIPES))}")
+        self.name = name
+
+
+class NotPinnedError(ValueError):
+    """A go.mod that does not require the module whose version a recipe takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one program is built and how it tells its version."""
+
+    name: str
+    module: PurePosixPath  # folder of the Go module, relative to the source tree
+    package: str  # Go import path of the main package
+    requirement: str  # module path whose pinned version is the program's version
+    version_args: tuple[str, ...]  # empty: the program cannot tell
+    cold_seconds: int  # on two cores with an empty Go cache; shown to whoever waits
+
+    @property
+    def stamped(self) -> bool:
+        """Kubernetes learns its version from the linker; the others carry theirs in the source."""
+        return self.requirement == _KUBERNETES
+
+    def ldflags(self, version: str) -> str:
+        """Linker flags: no symbol tables, and the version where the program expects it from the linker."""
+        if not self.stamped:
+            return "-s -w"
+        major, minor, _ = version.split(".", 2)
+        return (
+            f"-s -w -X {_STAMP}.gitVersion=v{version} -X {_STAMP}.gitMajor={major} -X {_STAMP}.gitMinor={minor}"
+            f" -X {_STAMP}.gitTreeState=clean"
+        )
+
+
+def _kube(name: str, cold_seconds: int) -> Recipe:
+    args = ("version", "--client") if name == "kubectl" else ("--version",)
+    module = PurePosixPath("tests/cluster/apiserver")
+    return Recipe(name, module, f"{_KUBERNETES}/cmd/{name}", _KUBERNETES, args, cold_seconds)
+
+
+def _tool(name: str, folder: str, package: str, requirement: str, *, args: tuple[str, ...], seconds: int) -> Recipe:
+    return Recipe(name, PurePosixPath("tests/cluster/tools") / folder, package, requirement, args, seconds)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _kube("kube-apiserver", 300),
+        _kube("kube-controller-manager", 100),
+        _kube("kube-scheduler", 15),
+        _kube("kubectl", 35),
+        _kube("kubelet", 60),
+        _kube("kube-proxy", 20),
+        _tool(
+            "etcd",
+            "etcd",
+            "go.etcd.io/etcd/server/v3",
+            "go.etcd.io/etcd/server/v3",
+            args=("--version",),
+            seconds=60,
+        ),
+        _tool(
+            "etcdctl",
+            "etcd",
+            "go.etcd.io/etcd/etcdctl/v3",
+            "go.etcd.io/etcd/etcdctl/v3",
+            args=("version",),
+            seconds=20,
+        ),
+        _tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", args=("version", "--short"), seconds=110),
+        _tool(
+            "h2spec",
+            "h2spec",
+            "github.com/summerwind/h2spec/cmd/h2spec",
+            "github.com/summerwind/h2spec",
+            args=(),  # built from source it only knows "dev"
+            seconds=15,
+        ),
+        _tool(
+            "grpc-interop-client",
+            "grpcinterop",
+            "google.golang.org/grpc/interop/client",
+            "google.golang.org/grpc",
+            args=(),
+            seconds=40,
+        ),
+    )
+}
+
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+NODE = ("kubelet", "kube-proxy")
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`."""
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise UnknownToolError(name) from None
+
+
+def pinned_version(go_mod: str, requirement: str) -> str:
+    """The version (without "v" and "+incompatible") at which a go.mod text requires a module."""
+    found = re.search(rf"^\s*(?:require\s+)?{re.escape(requirement)}\s+v(\d[^\s+]*)", go_mod, re.MULTILINE)
+    if found is None:
+        raise NotPinnedError(f"go.mod does not require {requirement}")
+    return found.group(1)
+
+
+def version_in(output: str) -> str | None:
+    """The first thing that looks like a release ("1.36.3") in what a program printed about itself."""
+    found = re.search(r"\bv?(\d+\.\d+\.\d+)\b", output)
+    return found.group(1) if found else None
