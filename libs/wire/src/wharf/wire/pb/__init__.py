@@ -1,0 +1,1 @@
+"""Generated protobuf modules; `make proto` writes them from proto/, nobody edits them."""
