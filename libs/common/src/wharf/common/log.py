@@ -30,7 +30,7 @@ _NAMES: Final = {
 _ROOT: Final = "wharf"
 _FIELDS: Final = "wharf_fields"
 _SECRET: Final = re.compile(r"passw|secret|token|authorization|cookie|credential|private[-_]?key|api[-_]?key", re.I)
-_BEARER: Final = re.compile(r"(bearer|basic)\s+[\w.~+/=-]{6,}", re.I)
+_BEARER: Final = re.compile(r"(authorization[\"':= ]+\w+|bearer)\s+[\w.~+/=-]{6,}", re.I)
 _PLAIN: Final = re.compile(r"[^\s\"'=\x00-\x1f\x7f]+")
 
 
