@@ -1,9 +1,31 @@
+"""The compiled modules of brain: name → C libraries it links. `make build` builds them in place.
+
+WHARF_EXTENSION limits the build to one of them, so that one broken source does not hold up the rest.
+"""
+
+import os
+from pathlib import Path
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-setup(
-    ext_modules=cythonize(
-        [Extension("wharf.brain.engine._lmdb", ["src/wharf/brain/engine/_lmdb.pyx"], libraries=["lmdb"])],
-        language_level=3,
-    )
-)
+MODULES: dict[str, list[str]] = {
+    "wharf.brain.engine._lmdb": ["lmdb"],
+    "wharf.brain.engine._commit": ["lmdb"],
+    "wharf.brain.store._index": [],
+    "wharf.brain.store._read": [],
+    "wharf.brain.store._codec": [],
+}
+
+
+def extensions() -> list[Extension]:
+    only = os.environ.get("WHARF_EXTENSION")
+    sources = {name: f"src/{name.replace('.', '/')}.pyx" for name in MODULES if only in (None, name)}
+    return [
+        Extension(name, [source], libraries=MODULES[name], extra_compile_args=["-O2"])
+        for name, source in sources.items()
+        if Path(source).exists()
+    ]
+
+
+setup(ext_modules=cythonize(extensions(), build_dir="build/cython", include_path=["src"], language_level=3))

@@ -15,6 +15,13 @@ from enum import IntEnum
 from typing import Protocol
 
 
+META_FORMAT = b"format"  # FORMAT, written when the store is made
+META_REVISION = b"revision"  # 8 bytes, big endian; kept by the engine from `Batch.revision`
+META_EPOCH = b"epoch"  # 8 bytes, big endian; kept by the engine, raised by `promote`
+FORMAT = b"wharf-brain 1"
+FIRST_REVISION = 1  # of a store nothing was ever written to
+
+
 class Table(IntEnum):
     META = 0  # few small records: revision, compaction, fence, cluster id, leases
     LOG = 1  # revision (8 bytes, big endian) → the transaction's events
@@ -56,17 +63,27 @@ class EngineCorrupt(EngineError):
     """The stored bytes cannot be trusted; the message says what to do."""
 
 
+class EngineLocked(EngineError):
+    """Another process has the store open."""
+
+
 class Snapshot(Protocol):
     """One committed state. Close it soon: an open snapshot keeps freed pages from being reused."""
 
-    revision: int  # META revision of this state
+    @property
+    def revision(self) -> int:
+        """META revision of this state."""
 
     def get(self, table: int, key: bytes) -> bytes | None: ...
 
-    def scan(self, table: int, start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with start <= key < end in key order (descending when `reverse`); end None: to the table's end; limit 0: all."""
 
-    def values(self, table: int, start: bytes, end: bytes | None, limit: int, max_bytes: int, tag: int) -> tuple[bytes, int, bytes | None]:
+    def values(
+        self, table: int, start: bytes, end: bytes | None, limit: int, max_bytes: int, tag: int
+    ) -> tuple[bytes, int, bytes | None]:
         """Values of a range, each framed as protobuf field: `tag` byte, varint length, value; concatenated.
 
         Stops after `limit` values (0: none) or once `max_bytes` is reached (at least one value is taken).
@@ -80,12 +97,18 @@ class Snapshot(Protocol):
 
 
 class Engine(Protocol):
-    """What a store is built on. Opened by `open_engine(url)`; all methods are for the loop thread."""
+    """What a store is built on. Opened by `open_engine(url)`; methods are for the loop thread unless they say otherwise.
+
+    The engine itself keeps META `format`, `revision` and `epoch`; batches do not write them.
+    """
 
     def snapshot(self) -> Snapshot: ...
 
     def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
         """Queue a batch; returns at once. `done(None)` once it is durable, else `done(error)`; batches land in order."""
+
+    def commit(self, batch: Batch) -> None:
+        """Land a batch and wait for it; raises what `submit` would report. For tools and start-up, while nothing is submitted."""
 
     def promote(self) -> int:
         """Raise the fence; returns the new epoch. Batches of any earlier epoch are refused from now on."""
@@ -97,7 +120,10 @@ class Engine(Protocol):
         """Bytes of `size` that hold data; the rest is reused by later writes."""
 
     def defragment(self) -> None:
-        """Give free pages back to the file system where the engine can; blocking."""
+        """Give free pages back to the file system where the engine can; blocking, callable from a worker thread.
+
+        Batches submitted meanwhile wait. Snapshots taken before stay valid.
+        """
 
     def backup(self, path: str) -> None:
         """Write a consistent copy to `path` while writes go on; blocking, callable from a worker thread."""

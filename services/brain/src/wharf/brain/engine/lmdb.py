@@ -1,0 +1,233 @@
+"""The LMDB engine: one file, one writing thread, readers that never wait.
+
+A store is a directory holding `store-<n>.mdb` (n grows by defragmenting), LMDB's `-lock` beside it and `LOCK`, which keeps a second
+process out. Batches are written by the commit thread (`_commit.Committer`) and reported through an eventfd on the loop.
+
+The map is reserved far beyond the disk (address space only), so it practically never fills; where a limit on address space forbids
+that, a full map is doubled in between two batches, while every open snapshot still shows the newest state and can be moved unseen.
+
+Invariant: whatever fails, the committed state stays readable, and the caller is told whether the batch landed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from weakref import WeakSet
+
+from wharf.brain.engine import lmdb_dir
+from wharf.brain.engine._commit import FENCED, UNKNOWN, Committer
+from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, Env, LmdbError, ReadTxn, describe
+from wharf.brain.engine.base import Batch, CommitUnknown, EngineCorrupt, EngineError, EngineFull, Fenced
+
+FULL_CODES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, MAP_FULL})
+GROW_PATIENCE = 10.0  # seconds a full map waits for old snapshots before the batch is given up
+GROW_RETRY = 0.02  # seconds between looks at them
+
+
+class LmdbSnapshot(ReadTxn):
+    """One committed state: a read transaction of LMDB."""
+
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        left = limit
+        while True:
+            pairs, exhausted = self.chunk(table, start, end, reverse, left)
+            yield from pairs
+            if exhausted or (limit and left <= len(pairs)):
+                return
+            left -= len(pairs) if limit else 0
+            if reverse:
+                end = pairs[-1][0]
+            else:
+                start = pairs[-1][0] + b"\0"
+
+
+class LmdbEngine:
+    """The contract of `base.Engine` on one directory. `map_size`: bytes to reserve, instead of what fits this machine."""
+
+    def __init__(
+        self, directory: str | Path, *, unsafe_no_fsync: bool = False, map_size: int | None = None, create: bool = True
+    ) -> None:
+        self._dir = Path(directory)
+        self._sync = not unsafe_no_fsync
+        self._lock = lmdb_dir.lock(self._dir, create)
+        try:
+            self._map_size = map_size or lmdb_dir.roomy_map(self._dir)
+            self._env = lmdb_dir.open_newest(self._dir, self._map_size, self._sync, create)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._committer = Committer(self._env, self._event)
+        self._thread = threading.Thread(target=self._committer.run, name="brain-commit", daemon=True)
+        self._thread.start()
+        self._waiting: deque[tuple[Batch, Callable[[EngineError | None], None]]] = deque()
+        self._snapshots: WeakSet[LmdbSnapshot] = WeakSet()
+        self._copies = 0  # reads of the map that no snapshot stands for
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stalled_since: float | None = None
+        self._closed = False
+
+    def snapshot(self) -> LmdbSnapshot:
+        self._check_open()
+        taken = LmdbSnapshot(self._env)
+        self._snapshots.add(taken)
+        return taken
+
+    def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
+        self._check_open()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._event, self._on_event)
+        self._committer.submit(batch)
+        self._waiting.append((batch, done))
+
+    def commit(self, batch: Batch) -> None:
+        self._check_open()
+        if self._waiting:
+            raise EngineError("commit() while submitted batches are under way")
+        code = self._committer.apply_now(batch)
+        while code == MAP_FULL and self._try_grow():
+            code = self._committer.apply_now(batch)
+        error = self._error(code, batch)
+        if error is not None:
+            raise error
+
+    def promote(self) -> int:
+        self._check_open()
+        try:
+            return self._env.raise_epoch()
+        except LmdbError as error:
+            raise self._error(error.code, None) or EngineError(str(error)) from error
+
+    def size(self) -> int:
+        _, pages, page_size = self._env.info()
+        return pages * page_size
+
+    def size_in_use(self) -> int:
+        _, pages, page_size = self._env.info()
+        return max(0, pages - self._env.free_pages()) * page_size
+
+    def defragment(self) -> None:
+        self._check_open()
+        self._committer.pause()
+        env = self._env
+        try:
+            self._copies += 1
+            env = lmdb_dir.rewrite(self._dir, self._env, self._map_size, self._sync)
+        except (LmdbError, OSError) as error:
+            code = error.code if isinstance(error, LmdbError) else (error.errno or errno.EIO)
+            raise self._error(code, None) or EngineError(str(error)) from error
+        finally:
+            self._copies -= 1
+            self._env = env
+            self._committer.resume(env)
+
+    def backup(self, path: str) -> None:
+        self._check_open()
+        if os.path.exists(path):
+            raise EngineError(f"{path} exists already; choose a new file")
+        try:
+            self._copies += 1
+            self._env.copy(path, compact=True)
+            lmdb_dir.sync_file(path)
+        except LmdbError as error:
+            Path(path).unlink(missing_ok=True)
+            raise self._error(error.code, None) or EngineError(str(error)) from error
+        finally:
+            self._copies -= 1
+
+    def close(self) -> None:
+        """Waits for batches under way and reports them; open snapshots end."""
+        if self._closed:
+            return
+        self._committer.fail_stalled(MAP_FULL)
+        self._committer.stop()
+        self._thread.join()
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._event)
+            self._report()
+        self._closed = True
+        for snapshot in list(self._snapshots):
+            snapshot.close()
+        os.close(self._event)
+        del self._committer, self._env
+        os.close(self._lock)
+
+    def _on_event(self) -> None:
+        try:
+            os.read(self._event, 8)
+        except BlockingIOError:
+            return
+        self._report()
+
+    def _report(self) -> None:
+        codes, stalled = self._committer.finished()
+        for code in codes:
+            batch, done = self._waiting.popleft()
+            done(self._error(code, batch))
+        if stalled and self._stalled_since is None:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """The commit thread waits for a larger map: give it one as soon as no snapshot is in the way."""
+        if self._closed or self._loop is None:
+            return
+        now = self._loop.time()
+        if self._try_grow():
+            self._stalled_since = None
+            self._committer.retry_stalled()
+        elif self._stalled_since is not None and now - self._stalled_since > GROW_PATIENCE:
+            self._stalled_since = None
+            self._committer.fail_stalled(MAP_FULL)
+        else:
+            self._stalled_since = self._stalled_since or now
+            self._loop.call_later(GROW_RETRY, self._relieve)
+
+    def _try_grow(self) -> bool:
+        """Double the map; False while a snapshot of an older state, or one in use by another thread, is open."""
+        held = [snapshot for snapshot in self._snapshots if snapshot.live]
+        if self._copies or any(snapshot.busy or not snapshot.newest() for snapshot in held):
+            return False
+        for snapshot in held:
+            snapshot.reset()
+        try:
+            self._env.set_map_size(self._env.info()[0] * 2)
+            self._map_size = self._env.info()[0]
+        except LmdbError:
+            return False
+        finally:
+            for snapshot in held:
+                snapshot.renew()
+        return True
+
+    def _error(self, code: int, batch: Batch | None) -> EngineError | None:
+        if code == 0:
+            return None
+        if code == FENCED:
+            expected = f"epoch {batch.epoch} and revision {batch.expected_revision}" if batch else "another state"
+            return Fenced(f"the batch expects {expected}; the store holds another")
+        if code == UNKNOWN:
+            return CommitUnknown(
+                f"writing {self._env.path} broke off at the very end; open the store again and read its revision"
+            )
+        if code in FULL_CODES:
+            what = "the address space reserved for the store is full" if code == MAP_FULL else describe(code)
+            return EngineFull(
+                f"{what}: nothing was written to {self._env.path}; free disk space, compact and defragment"
+            )
+        if code in CORRUPT:
+            return EngineCorrupt(lmdb_dir.damaged(self._env.path, describe(code)))
+        return EngineError(f"writing {self._env.path}: {describe(code)}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("engine is closed")

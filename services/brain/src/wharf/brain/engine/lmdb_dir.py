@@ -1,0 +1,188 @@
+"""The directory an LMDB store lives in: which file is the store, who may open it, how it is made and replaced.
+
+Files appear under their final name only when complete (written aside, synced, renamed), so a file that is there is a whole store; a
+short or strange one was damaged from outside and is refused with a hint instead of being made anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import struct
+from pathlib import Path
+
+from wharf.brain.engine._lmdb import CORRUPT, Env, LmdbError, ReadTxn, describe
+from wharf.brain.engine.base import (
+    FIRST_REVISION,
+    FORMAT,
+    META_FORMAT,
+    EngineCorrupt,
+    EngineError,
+    EngineFull,
+    EngineLocked,
+    Table,
+)
+
+TABLES = tuple(table.name.lower().encode() for table in sorted(Table))
+MAX_READERS = 1024
+NAME = re.compile(r"store-(\d+)\.mdb")
+ROOMIEST_MAP = 1 << 44  # 16 TiB of address space, an eighth of what x86-64 has
+MAGIC = 0xBEEFC0DE
+PAGE_HEADER = 16  # bytes before the meta record on a meta page
+META_RECORD = struct.Struct(
+    "<IIQQ48s48sQQ"
+)  # magic, version, address, map size, free db, main db, last page, transaction
+
+
+def lock(directory: Path, create: bool) -> int:
+    """File descriptor whose lock keeps other processes out of the store; EngineLocked when one is in."""
+    if create:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    elif not directory.is_dir():
+        raise EngineError(f"no store at {directory}")
+    if (directory / "member" / "snap").is_dir():
+        raise EngineError(
+            f"{directory} is an etcd data directory; choose another, or move its content by `wharf brain import`"
+        )
+    fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise EngineLocked(f"{directory} is in use by another brain (process {holder}); stop it first") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def roomy_map(directory: Path) -> int:
+    """Map size that the disk cannot outgrow: four times its size, in whole GiB."""
+    disk = os.statvfs(directory)
+    wanted = 4 * disk.f_blocks * disk.f_frsize
+    return min(ROOMIEST_MAP, max(wanted, 1 << 36)) >> 30 << 30
+
+
+def open_newest(directory: Path, map_size: int, sync: bool, create: bool) -> Env:
+    """The store of a directory, made when absent and `create`; older generations and unfinished files are removed."""
+    found = sorted((int(match[1]), path) for path in directory.iterdir() if (match := NAME.fullmatch(path.name)))
+    if not found:
+        if not create:
+            raise EngineError(f"no store at {directory}")
+        found = [(1, make(directory, map_size, sync))]
+    newest = found[-1][1]
+    env = open_file(newest, map_size, sync)
+    for leftover in directory.glob("store-*"):
+        if not leftover.name.startswith(newest.name) or leftover.name.endswith((".new", ".new-lock")):
+            leftover.unlink(missing_ok=True)
+    return env
+
+
+def make(directory: Path, map_size: int, sync: bool) -> Path:
+    """A new, empty store file."""
+    aside, final = directory / "store-1.mdb.new", directory / "store-1.mdb"
+    aside.unlink(missing_ok=True)
+    try:
+        env = map_file(aside, map_size, sync, create=True)
+        env.initialise(FORMAT, FIRST_REVISION)
+        env.sync()
+    except LmdbError as error:
+        kind = EngineFull if error.code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else EngineError
+        raise kind(f"cannot make a store in {directory}: {error}") from error
+    del env
+    publish(aside, final)
+    return final
+
+
+def publish(aside: Path, final: Path) -> None:
+    """Give a finished file its name, durably."""
+    os.replace(aside, final)
+    Path(f"{aside}-lock").unlink(missing_ok=True)
+    sync_file(final.parent)
+
+
+def sync_file(path: str | Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_file(path: Path, map_size: int, sync: bool) -> Env:
+    """A store file, refused with a hint when it is none, damaged, or of another format."""
+    check_length(path)
+    try:
+        env = map_file(path, map_size, sync, create=False)
+        held = ReadTxn(env).get(Table.META, META_FORMAT)
+    except LmdbError as error:
+        if error.code in CORRUPT:
+            raise EngineCorrupt(damaged(path, describe(error.code))) from error
+        raise EngineError(f"cannot open {path}: {error}") from error
+    if held != FORMAT:
+        shown = "no format" if held is None else held.decode(errors="replace")
+        raise EngineCorrupt(
+            f"{path} holds {shown!r}, this version of brain reads {FORMAT.decode()!r}: use the version that wrote it"
+        )
+    return env
+
+
+def map_file(path: Path, map_size: int, sync: bool, create: bool) -> Env:
+    """Open with as much address space as the process may have."""
+    least = 2 * (path.stat().st_size if path.exists() else 0)
+    while True:
+        try:
+            return Env(str(path), TABLES, map_size, MAX_READERS, sync, create)
+        except LmdbError as error:
+            if error.code != errno.ENOMEM or map_size // 2 < max(least, 1 << 26):
+                raise
+            map_size //= 2
+
+
+def check_length(path: Path) -> None:
+    """EngineCorrupt for a file that is no store or shorter than it says: reading a missing page would kill the process."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(PAGE_HEADER + META_RECORD.size)
+        if len(head) < PAGE_HEADER + META_RECORD.size:
+            raise EngineCorrupt(damaged(path, f"only {length} bytes"))
+        magic, version, _, _, free_db, _, _, _ = META_RECORD.unpack_from(head, PAGE_HEADER)
+        page_size = int.from_bytes(free_db[:4], "little")
+        if magic != MAGIC or version != 1 or page_size not in (4096, 8192, 16384, 32768, 65536):
+            raise EngineCorrupt(damaged(path, "not a store of brain"))
+        file.seek(page_size)
+        second = file.read(PAGE_HEADER + META_RECORD.size)
+    if len(second) < PAGE_HEADER + META_RECORD.size:
+        raise EngineCorrupt(damaged(path, f"only {length} bytes"))
+    metas = [META_RECORD.unpack_from(page, PAGE_HEADER) for page in (head, second)]
+    last_page, _ = max(((meta[6], meta[7]) for meta in metas), key=lambda pair: pair[1])
+    if length < (last_page + 1) * page_size:
+        raise EngineCorrupt(damaged(path, f"{length} bytes where {(last_page + 1) * page_size} were written"))
+
+
+def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
+    """The next generation of the store: a copy without free pages. The old file goes; who still reads it keeps its pages."""
+    number = int(NAME.fullmatch(Path(old.path).name)[1]) + 1  # type: ignore[index]  # ours: open_newest matched it
+    aside, final = directory / f"store-{number}.mdb.new", directory / f"store-{number}.mdb"
+    aside.unlink(missing_ok=True)
+    try:
+        old.copy(str(aside), compact=True)
+        sync_file(aside)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    publish(aside, final)
+    env = open_file(final, map_size, sync)
+    for path in (Path(old.path), Path(f"{old.path}-lock")):
+        path.unlink(missing_ok=True)
+    return env
+
+
+def damaged(path: str | Path, why: str) -> str:
+    """What to tell about a file that cannot be trusted."""
+    return (
+        f"{path} is damaged or no store of brain ({why}): nothing was changed; restore a snapshot into a new directory with "
+        "`wharf brain restore`, or move the file away to start empty"
+    )
