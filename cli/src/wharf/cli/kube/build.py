@@ -1,6 +1,6 @@
 """Builds stock programs from the pinned Go modules into a cache, once.
 
-It owns the cache (`$WHARF_CACHE`, else `~/.cache/wharf`): `bin/<name>-<version>/<name>` with a stamp beside it that says
+It owns the cache (`$WHARF_CACHE`, else `~/.cache/wharf`): `bin/<name>-<version>/<name>` and a stamp beside it that says
 what it was built from. Invariant: a folder in the cache appears whole or not at all, and a program whose stamp (go.sum,
 linker flags) no longer matches the source tree is built anew.
 
@@ -48,7 +48,7 @@ def cache_root() -> Path:
 
 
 def source_tree() -> Path:
-    """The checkout that holds the Go modules: `$WHARF_SOURCE`, else the one around this file or the working directory."""
+    """The checkout with the Go modules: `$WHARF_SOURCE`, else the one around this file or the working directory."""
     named = os.environ.get("WHARF_SOURCE")
     starts = [Path(named)] if named else [Path(__file__).resolve(), Path.cwd()]
     marker = recipe("kube-apiserver").module / "go.mod"

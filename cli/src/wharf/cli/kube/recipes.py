@@ -59,9 +59,7 @@ def _kube(name: str, cold_seconds: int) -> Recipe:
     return Recipe(name, module, f"{_KUBERNETES}/cmd/{name}", _KUBERNETES, args, cold_seconds)
 
 
-def _tool(name: str, folder: str, package: str, requirement: str, *, args: tuple[str, ...], seconds: int) -> Recipe:
-    return Recipe(name, PurePosixPath("tests/cluster/tools") / folder, package, requirement, args, seconds)
-
+_TOOLS = PurePosixPath("tests/cluster/tools")
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -72,38 +70,45 @@ RECIPES: dict[str, Recipe] = {
         _kube("kubectl", 35),
         _kube("kubelet", 60),
         _kube("kube-proxy", 20),
-        _tool(
-            "etcd",
-            "etcd",
-            "go.etcd.io/etcd/server/v3",
-            "go.etcd.io/etcd/server/v3",
-            args=("--version",),
-            seconds=60,
+        Recipe(
+            name="etcd",
+            module=_TOOLS / "etcd",
+            package="go.etcd.io/etcd/server/v3",
+            requirement="go.etcd.io/etcd/server/v3",
+            version_args=("--version",),
+            cold_seconds=60,
         ),
-        _tool(
-            "etcdctl",
-            "etcd",
-            "go.etcd.io/etcd/etcdctl/v3",
-            "go.etcd.io/etcd/etcdctl/v3",
-            args=("version",),
-            seconds=20,
+        Recipe(
+            name="etcdctl",
+            module=_TOOLS / "etcd",
+            package="go.etcd.io/etcd/etcdctl/v3",
+            requirement="go.etcd.io/etcd/etcdctl/v3",
+            version_args=("version",),
+            cold_seconds=20,
         ),
-        _tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", args=("version", "--short"), seconds=110),
-        _tool(
-            "h2spec",
-            "h2spec",
-            "github.com/summerwind/h2spec/cmd/h2spec",
-            "github.com/summerwind/h2spec",
-            args=(),  # built from source it only knows "dev"
-            seconds=15,
+        Recipe(
+            name="helm",
+            module=_TOOLS / "helm",
+            package="helm.sh/helm/v3/cmd/helm",
+            requirement="helm.sh/helm/v3",
+            version_args=("version", "--short"),
+            cold_seconds=110,
         ),
-        _tool(
-            "grpc-interop-client",
-            "grpcinterop",
-            "google.golang.org/grpc/interop/client",
-            "google.golang.org/grpc",
-            args=(),
-            seconds=40,
+        Recipe(
+            name="h2spec",
+            module=_TOOLS / "h2spec",
+            package="github.com/summerwind/h2spec/cmd/h2spec",
+            requirement="github.com/summerwind/h2spec",
+            version_args=(),  # built from source it only knows "dev"
+            cold_seconds=15,
+        ),
+        Recipe(
+            name="grpc-interop-client",
+            module=_TOOLS / "grpcinterop",
+            package="google.golang.org/grpc/interop/client",
+            requirement="google.golang.org/grpc",
+            version_args=(),
+            cold_seconds=40,
         ),
     )
 }

@@ -1,0 +1,67 @@
+"""Kubeconfig files: one cluster, one user, one context, everything inline so that the file can be carried away.
+
+Invariant: `render` is pure; `write` makes the file readable by its owner only, since it holds a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from wharf.cli.kube.pki import KeyPair
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where an apiserver is and who one is there."""
+
+    server: str  # "https://127.0.0.1:16443"
+    ca: bytes
+    cert: bytes
+    key: bytes
+    user: str
+
+
+def access(server: str, ca: Path, pair: KeyPair, user: str) -> Access:
+    """An `Access` from files."""
+    return Access(server, ca.read_bytes(), pair.cert.read_bytes(), pair.key.read_bytes(), user)
+
+
+def render(one: Access, *, cluster: str = "wharf") -> str:
+    """The text of a kubeconfig."""
+    context = f"{one.user}@{cluster}"
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": cluster, "cluster": {"server": one.server, "certificate-authority-data": _inline(one.ca)}}
+            ],
+            "users": [
+                {
+                    "name": one.user,
+                    "user": {"client-certificate-data": _inline(one.cert), "client-key-data": _inline(one.key)},
+                }
+            ],
+            "contexts": [{"name": context, "context": {"cluster": cluster, "user": one.user}}],
+            "current-context": context,
+        },
+        sort_keys=False,
+    )
+
+
+def write(path: Path, one: Access, *, cluster: str = "wharf") -> Path:
+    """Write a kubeconfig, mode 0600, in one step: a reader sees the old file or the new one."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(render(one, cluster=cluster))
+    scratch.replace(path)
+    return path
+
+
+def _inline(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,62 @@
+"""Fixtures of the cluster suite: clusters that are stopped at the end, and their logs in the report of a failed test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from harness.cluster import Cluster
+from wharf.cli.kube.controlplane import ControlPlaneOptions
+
+ClusterFactory = Callable[..., Cluster]
+_running: list[Cluster] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what every running process last said."""
+    report = yield
+    if report.failed:
+        report.sections += [("cluster logs", one.logs()) for one in _running]
+    return report
+
+
+def _factory(folder: Callable[[], Path]) -> Iterator[ClusterFactory]:
+    ours: list[Cluster] = []
+
+    def start(
+        options: ControlPlaneOptions | None = None, *, store_tls: bool = False, store_flags: tuple[str, ...] = ()
+    ) -> Cluster:
+        cluster = Cluster.create(folder(), options, store_tls=store_tls, store_flags=store_flags)
+        ours.append(cluster)
+        _running.append(cluster)
+        return cluster.start()
+
+    yield start
+    for cluster in ours:
+        cluster.stop()
+        _running.remove(cluster)
+
+
+@pytest.fixture
+def new_cluster(tmp_path: Path) -> Iterator[ClusterFactory]:
+    """Starts clusters with options of the test's own; all are stopped when it ends."""
+    numbers = iter(range(100))
+    yield from _factory(lambda: tmp_path / f"cluster-{next(numbers)}")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster with default options for all tests that leave it as they found it."""
+    for start in _factory(lambda: tmp_path_factory.mktemp("cluster")):
+        yield start()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty namespace of the shared cluster, named after the test."""
+    name = request.node.originalname.removeprefix("test_").replace("_", "-")[:60].strip("-")
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
