@@ -1,0 +1,62 @@
+"""Engines under test: each one the conformance suite runs on, fresh and closed afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wharf.brain.engine import open_engine
+from wharf.brain.engine.base import Batch, Engine, EngineError, Write
+
+
+def submit_all(engine: Engine, batches: list[Batch]) -> list[EngineError | None]:
+    """Submit every batch before the first is done; the outcomes in the order they were reported."""
+
+    async def run() -> list[EngineError | None]:
+        loop = asyncio.get_running_loop()
+        outcomes: list[EngineError | None] = []
+        everything = loop.create_future()
+
+        def done(error: EngineError | None) -> None:
+            outcomes.append(error)
+            if len(outcomes) == len(batches):
+                everything.set_result(None)
+
+        for batch in batches:
+            engine.submit(batch, done)
+        await asyncio.wait_for(everything, 30)
+        engine.close()
+        return outcomes
+
+    return asyncio.run(run())
+
+
+def write(engine: Engine, *writes: Write, revisions: int = 1) -> None:
+    """Land writes at once, under whatever epoch and revision the engine holds."""
+    snapshot = engine.snapshot()
+    epoch = int.from_bytes(snapshot.get(0, b"epoch") or b"", "big")
+    revision = snapshot.revision
+    snapshot.close()
+    engine.commit(Batch(epoch, revision, revision + revisions, writes))
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def make_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Engine]]:
+    made: list[Engine] = []
+
+    def make() -> Engine:
+        url = "memory:" if request.param == "memory" else f"lmdb://{tmp_path}/store-{len(made)}"
+        made.append(open_engine(url, unsafe_no_fsync=True))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture
+def engine(make_engine: Callable[[], Engine]) -> Engine:
+    return make_engine()
