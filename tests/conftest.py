@@ -1,0 +1,47 @@
+"""Rules for every test: nothing it started outlives it, and no error is lost in an event loop.
+
+A task still pending when its loop is closed is work nobody waits for; an error that reached the loop's
+exception handler is one nobody saw. Both fail the test that caused them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.runners
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+class LoopErrors(logging.Handler):
+    """Collects what event loops (asyncio's and uvloop's) report to their logger as errors."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that leaves a task pending at the end of its loop, or an unhandled loop error."""
+    leftover: list[str] = []
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]  # the one place all runners pass
+
+    def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        leftover.extend(repr(task) for task in asyncio.all_tasks(loop) if not task.done())
+        cancel_all(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel)
+    errors = LoopErrors()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(errors)
+    yield
+    logger.removeHandler(errors)
+    if leftover:
+        pytest.fail("tasks left running when the loop was closed:\n" + "\n".join(leftover), pytrace=False)
+    if errors.messages:
+        pytest.fail("errors nobody handled in the event loop:\n" + "\n".join(errors.messages), pytrace=False)
