@@ -71,7 +71,7 @@ def build(module: Module, force: bool) -> bool:
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--force"]
     command += ["--build-lib", str(made), "--build-temp", str(scratch / f"objects-{sys.implementation.cache_tag}")]
     environment = {**os.environ, "WHARF_EXTENSION": module.name}
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command,
         cwd=module.member,
         env=environment,
