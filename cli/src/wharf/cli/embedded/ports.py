@@ -1,0 +1,77 @@
+"""Ports of the embedded system: free ones, and who holds a taken one.
+
+Everything listens on the loopback address only, so that is where a port must be free.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from wharf.cli.embedded.plan import Port
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def conflicts(ports: Sequence[Port]) -> list[str]:
+    """One line for each port that cannot be had, with what to do about it."""
+    found = []
+    for at, port in enumerate(ports):
+        twin = next((other for other in ports[:at] if other.number == port.number), None)
+        if twin is not None:
+            found.append(f"port {port.number} is wanted by {twin.part} and {port.part}; change {port.flag}")
+        elif not _is_free(port.number):
+            holder = _holder(port.number)
+            found.append(
+                f"port {port.number} ({port.part}) is taken{f' by {holder}' if holder else ''}; "
+                f"stop that, or choose another port with {port.flag} (0: any free one)"
+            )
+    return found
+
+
+def _is_free(number: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: connections of an earlier run in TIME_WAIT are no obstacle, a listener is.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, number))
+        except OSError:
+            return False
+    return True
+
+
+def _holder(number: int) -> str:
+    """ "name (pid N)" of who listens on the port, as far as this user may see it; else empty."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in listening(_read(Path("/proc/net") / table), number)}
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(link.readlink()) in wanted for link in (process / "fd").iterdir()):
+                return f"{_read(process / 'comm').strip()} (pid {process.name})"
+        except OSError:
+            continue  # gone meanwhile, or somebody else's
+    return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def listening(table: str, number: int) -> Iterable[str]:
+    """Inodes of the sockets that listen on a port, from the text of /proc/net/tcp."""
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == number:
+            yield fields[9]

@@ -1,0 +1,94 @@
+"""Runs a supervisor in this process, or leaves one running behind the command that started it.
+
+A detached start forks once everything slow and refusable is done; the child reports its events through a pipe, so the
+command shows the same progress and fails with the same words either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from wharf.cli.embedded import events
+from wharf.cli.embedded.events import Event
+from wharf.cli.embedded.layout import Layout
+from wharf.cli.embedded.plan import Part
+from wharf.cli.embedded.supervisor import Supervisor
+from wharf.common.log import setup
+
+Report = Callable[[Event], None]
+
+
+def run_here(layout: Layout, parts: list[Part], report: Report) -> int:
+    """Supervise in this process until Ctrl-C, SIGTERM or SIGHUP; the exit code."""
+    with open(os.open(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
+        setup("info", "console", log)
+        return asyncio.run(_supervise(layout, parts, report))
+
+
+async def _supervise(layout: Layout, parts: list[Part], report: Report) -> int:
+    supervisor = Supervisor(layout, parts, report)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
+    return await supervisor.run()
+
+
+def run_detached(layout: Layout, parts: list[Part], report: Report) -> Event:
+    """Leave a supervisor running; returns its UP or FAILED. An interrupt meanwhile stops what was started."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _be_the_supervisor(layout, parts, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        try:
+            return _follow(pipe.readline, report)
+        except KeyboardInterrupt:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)  # our own child: the pid is its until we wait for it
+            os.waitpid(pid, 0)
+            raise
+
+
+def _follow(read_line: Callable[[], bytes], report: Report) -> Event:
+    while line := read_line():
+        event = events.decode(line)
+        report(event)
+        if event.kind in events.OVER:
+            return event
+    return Event(events.FAILED, "", "the supervisor ended without a word")
+
+
+def _be_the_supervisor(layout: Layout, parts: list[Part], writer: int) -> None:
+    """The forked child: never returns into the command's code."""
+    code = 1
+    try:
+        os.setsid()
+        _redirect(layout)
+        os.set_inheritable(writer, False)
+
+        def report(event: Event) -> None:
+            with suppress(BrokenPipeError):  # the command has gone; the log has everything
+                os.write(writer, events.encode(event))
+
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        code = run_here(layout, parts, report)
+    except BaseException:  # whatever it is, it belongs in the log and not into a second copy of the command
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _redirect(layout: Layout) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for target, source in ((0, null), (1, log), (2, log)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(log)

@@ -1,0 +1,64 @@
+"""The `wharf` command: one group per file, errors as one line and an exit code.
+
+A service's own command line goes through untouched and before anything else is imported, so that a store starts without
+paying for a terminal interface.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+DEBUG_FLAG = "--debug"
+_INTERRUPTED = 130  # as a shell reports a death by SIGINT
+
+
+def run() -> None:
+    """The entry point."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    if argv[:1] == ["brain"] or argv[:1] == ("brain",):
+        from wharf.cli.brain import run_brain  # noqa: PLC0415
+
+        return run_brain(argv[1:])
+    debug = DEBUG_FLAG in argv or bool(os.environ.get("WHARF_DEBUG"))
+    try:
+        return _run_command([word for word in argv if word != DEBUG_FLAG])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _run_command(argv: Sequence[str]) -> int:
+    import typer.main  # noqa: PLC0415
+
+    from wharf.cli.commands import app  # noqa: PLC0415
+
+    try:
+        typer.main.get_command(app).main(list(argv), prog_name="wharf")
+    except SystemExit as end:  # how it ends in any case; a mistyped flag has been explained by then
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    from wharf.cli.embedded.layout import LayoutError  # noqa: PLC0415
+    from wharf.cli.embedded.state import StateError  # noqa: PLC0415
+    from wharf.cli.errors import CommandError  # noqa: PLC0415
+    from wharf.cli.kube.build import BuildError  # noqa: PLC0415
+
+    told = (CommandError, LayoutError, StateError, BuildError)
+    if isinstance(error, told):
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    print(f"error: {type(error).__name__}: {error} ({DEBUG_FLAG} shows where)", file=sys.stderr)
+    return 1
