@@ -1,4 +1,4 @@
-"""Fixtures of the cluster suite: clusters that are stopped at the end, and their logs in the report of a failed test."""
+"""Fixtures of the cluster suite: clusters that are stopped at the end, their logs in the report of a failed test."""
 
 from __future__ import annotations
 
