@@ -1,0 +1,31 @@
+{{- define "wharf.name" -}}
+{{- default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "wharf.brain.name" -}}
+{{- include "wharf.name" . }}-brain
+{{- end -}}
+
+{{- define "wharf.brain.selector" -}}
+app.kubernetes.io/name: wharf
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: brain
+{{- end -}}
+
+{{- define "wharf.brain.labels" -}}
+{{ include "wharf.brain.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "wharf.brain.scheme" -}}
+{{- if .Values.brain.tls.enabled }}https{{ else }}http{{ end -}}
+{{- end -}}
+
+{{- /* Bytes of "512Mi", "8Gi" or "1Ti"; values.schema.json admits nothing else. */ -}}
+{{- define "wharf.bytes" -}}
+{{- $number := regexFind "^[0-9]+" . | int64 -}}
+{{- $unit := regexFind "[A-Za-z]+$" . -}}
+{{- mul $number (index (dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776) $unit) -}}
+{{- end -}}
