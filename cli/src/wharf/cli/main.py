@@ -40,7 +40,6 @@ def main(argv: Sequence[str]) -> int:
 
 def _run_command(argv: Sequence[str]) -> int:
     import typer.main  # noqa: PLC0415
-
     from wharf.cli.commands import app  # noqa: PLC0415
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from enum import StrEnum
 from pathlib import Path
@@ -14,16 +15,15 @@ from wharf.cli.embedded import events, identity, state
 from wharf.cli.embedded.down import take_down
 from wharf.cli.embedded.events import Event
 from wharf.cli.embedded.inspect import inspect
-from wharf.cli.embedded.layout import Layout, LayoutError, default_root
+from wharf.cli.embedded.layout import Layout, default_root
 from wharf.cli.embedded.plan import Part
 from wharf.cli.embedded.ports import conflicts
 from wharf.cli.embedded.run import Report, run_detached, run_here
-from wharf.cli.embedded.state import StateError
 from wharf.cli.embedded.system import BINARIES, Binary, Ports, build
 from wharf.cli.errors import CommandError
 from wharf.cli.kube.binaries import locate, tell_version
 from wharf.cli.kube.recipes import recipe, version_in
-from wharf.cli.view import Progress, as_document, print_document, print_report, print_up, results
+from wharf.cli.view import Progress, as_document, next_steps, print_document, print_report, print_up, results
 
 Dir = Annotated[
     Path | None,
@@ -35,6 +35,14 @@ Dir = Annotated[
         file_okay=False,
     ),
 ]
+
+
+def _checked_release(text: str | None) -> str | None:
+    if text is not None and re.fullmatch(r"v?\d+\.\d+\.\d+", text, re.ASCII) is None:
+        raise typer.BadParameter(f"{text!r} is not a release; write it as 1.36.3")
+    return text
+
+
 DEFAULT_PORTS = Ports()
 PortOption = typer.Option(min=0, max=65535, rich_help_panel="Ports (0: any free one)")
 
@@ -49,11 +57,18 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running in the background.")] = False,
     kube_version: Annotated[
         str | None,
-        typer.Option(help="Kubernetes release to run, such as 1.36.3; built from source once if it is not at hand."),
+        typer.Option(
+            help="Kubernetes release to run, such as 1.36.3; built from source once if it is not at hand.",
+            callback=_checked_release,
+        ),
     ] = None,
     kube_bin: Annotated[
         Path | None,
-        typer.Option(help="Folder with kube-apiserver, kube-controller-manager, kube-scheduler and kubectl to use."),
+        typer.Option(
+            help="Folder with kube-apiserver, kube-controller-manager, kube-scheduler and kubectl to use.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     port: Annotated[int, PortOption] = DEFAULT_PORTS.apiserver,
     brain_port: Annotated[int, PortOption] = DEFAULT_PORTS.brain,
@@ -68,8 +83,10 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
     os.umask(0o077)
     progress = Progress(Console(stderr=True))
     layout = _layout(dir)
+    suffix = "" if dir is None else f" --dir {dir}"
     layout.make()
-    _claim(layout)
+    if not _claim(layout, suffix, again_is_fine=detach):
+        return
     ports = Ports(
         apiserver=port,
         brain=brain_port,
@@ -83,12 +100,13 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
     parts = build(layout, ports, binaries)
     at_hand = str(binaries["kubectl"].path)
     kubectl = "kubectl" if shutil.which("kubectl") == at_hand else at_hand
-    suffix = "" if dir is None else f" --dir {dir}"
 
     def report(event: Event) -> None:
         progress.on_event(event)
         if event.kind == events.UP:
-            print_up(results(), parts, layout.kubeconfig, kubectl, suffix, event.seconds)
+            rows = [(part.name, part.endpoint, part.version) for part in parts]
+            steps = next_steps(layout.kubeconfig, kubectl, suffix)
+            print_up(results(), f"wharf is up ({event.seconds:.1f} s)", rows, steps)
             if not detach:
                 progress.line("\nCtrl-C stops it.")
 
@@ -103,12 +121,7 @@ def _run(layout: Layout, parts: list[Part], report: Report, detach: bool) -> Non
         report(event)
         failure = event.text if event.kind == events.FAILED else failure
 
-    if detach:
-        over = run_detached(layout, parts, watch)
-        code = 1 if over.kind == events.FAILED else 0
-        failure = over.text if code else ""
-    else:
-        code = run_here(layout, parts, watch)
+    code = (run_detached if detach else run_here)(layout, parts, watch)
     if failure:
         raise CommandError(failure)
     if code:
@@ -153,21 +166,26 @@ def _layout(dir: Path | None) -> Layout:
     return Layout((dir if dir is not None else default_root()).expanduser().absolute())
 
 
-def _claim(layout: Layout) -> None:
-    """Take the directory for this run, for as long as this process or the supervisor forked from it lives."""
+def _claim(layout: Layout, suffix: str, again_is_fine: bool) -> bool:
+    """Take the directory for this run, for as long as this process or the supervisor forked from it lives.
+
+    False when a system that is well runs there already and the caller only wanted one to run.
+    """
+    system = state.load(layout.state)
     if layout.claim() is None:
+        if again_is_fine and system is not None and inspect(system).ok:
+            rows = [(part.name, part.endpoint, part.version) for part in system.parts]
+            print_up(results(), "wharf is up already", rows, next_steps(layout.kubeconfig, "kubectl", suffix))
+            return False
         raise CommandError(
             f"a system is running in {layout.root} already; `wharf status` shows it, `wharf down` ends it"
         )
-    try:
-        system = state.load(layout.state)
-    except StateError as error:
-        raise LayoutError(str(error)) from error
     left = [part for part in system.parts if identity.is_alive(part.who)] if system is not None else []
     if left:
         names = ", ".join(f"{part.name} (pid {part.who.pid})" for part in left)
         raise CommandError(f"{names} of an earlier run still live without a supervisor; `wharf down` ends them")
     layout.state.unlink(missing_ok=True)
+    return True
 
 
 def _binaries(folder: Path | None, version: str | None, progress: Progress) -> dict[str, Binary]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from rich.table import Table
 from wharf.cli.embedded import events
 from wharf.cli.embedded.events import Event
 from wharf.cli.embedded.inspect import OK, SystemReport
-from wharf.cli.embedded.plan import Part
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WIDTH = 160  # a narrower terminal folds lines itself; a pipe wants them whole
@@ -51,7 +52,7 @@ class Progress:
         elif event.kind == events.KILLED:
             self._print("[yellow]![/]", f"{event.part} did not end within {took}; killed")
         elif event.kind == events.STOPPED:
-            self._print("[dim]-[/]", f"{event.part:<24} stopped in {took} ({event.text})")
+            self._print("[dim]-[/]", f"{event.part:<24} stopped in {took}")
         elif event.kind in events.OVER:
             self._waiting.clear()
         self._spin()
@@ -74,22 +75,28 @@ class Progress:
         self._status.update(text)
 
 
-def print_up(console: Console, parts: list[Part], kubeconfig: Path, kubectl: str, suffix: str, seconds: float) -> None:
-    """The system is up: what there is, and what to do with it. `suffix`: flags that find this system again."""
-    console.print(f"\n[bold green]wharf is up[/] ({seconds:.1f} s)", highlight=False)
-    grid = Table.grid(padding=(0, 2))
-    for part in parts:
-        grid.add_row(f"  {part.name}", escape(part.endpoint), escape(part.version))
-    grid.add_row("  kubeconfig", escape(str(kubeconfig)), "")
-    console.print(grid, soft_wrap=True)
-    console.print("\nNext", style="bold")
-    for line in (
+def next_steps(kubeconfig: Path, kubectl: str, suffix: str) -> list[str]:
+    """Commands to go on with, as they can be typed here; `suffix`: flags that find this system again."""
+    called = Path(sys.argv[0])
+    wharf = "wharf" if called.name != "wharf" or shutil.which("wharf") == str(called.absolute()) else sys.argv[0]
+    return [
         f"export KUBECONFIG={kubeconfig}",
         f"{kubectl} get namespaces",
-        f"wharf status{suffix}",
-        f"wharf down{suffix}",
-    ):
-        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+        f"{wharf} status{suffix}",
+        f"{wharf} down{suffix}",
+    ]
+
+
+def print_up(console: Console, headline: str, parts: Sequence[tuple[str, str, str]], steps: Sequence[str]) -> None:
+    """The system is up: each part's name, endpoint and version, and what to do with it."""
+    console.print(f"\n[bold green]{headline}[/]", highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    for name, endpoint, version in parts:
+        grid.add_row(f"  {name}", escape(endpoint), escape(version))
+    console.print(grid)
+    console.print("\nNext", style="bold")
+    for step in steps:
+        console.print(f"  {escape(step)}", highlight=False, soft_wrap=True)
 
 
 def print_report(console: Console, report: SystemReport) -> None:

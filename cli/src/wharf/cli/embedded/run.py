@@ -37,8 +37,8 @@ async def _supervise(layout: Layout, parts: list[Part], report: Report) -> int:
     return await supervisor.run()
 
 
-def run_detached(layout: Layout, parts: list[Part], report: Report) -> Event:
-    """Leave a supervisor running; returns its UP or FAILED. An interrupt meanwhile stops what was started."""
+def run_detached(layout: Layout, parts: list[Part], report: Report) -> int:
+    """Leave a supervisor running; 0 when it is up, 1 when it failed. An interrupt meanwhile stops what was started."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -47,21 +47,26 @@ def run_detached(layout: Layout, parts: list[Part], report: Report) -> Event:
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         try:
-            return _follow(pipe.readline, report)
+            kind = _follow(pipe.readline, report)
         except KeyboardInterrupt:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)  # our own child: the pid is its until we wait for it
+            os.kill(pid, signal.SIGTERM)  # our own child: the pid is its until we wait for it
             os.waitpid(pid, 0)
             raise
+    if kind == events.UP:
+        return 0
+    os.waitpid(pid, 0)  # and with it the directory's lock is gone
+    return 1
 
 
-def _follow(read_line: Callable[[], bytes], report: Report) -> Event:
+def _follow(read_line: Callable[[], bytes], report: Report) -> str:
+    """Pass events on until the start is over, one way or the other; how it went."""
     while line := read_line():
         event = events.decode(line)
         report(event)
         if event.kind in events.OVER:
-            return event
-    return Event(events.FAILED, "", "the supervisor ended without a word")
+            return event.kind
+    report(Event(events.FAILED, "", "the supervisor ended without a word; its log is logs/supervisor.log"))
+    return events.FAILED
 
 
 def _be_the_supervisor(layout: Layout, parts: list[Part], writer: int) -> None:

@@ -82,8 +82,8 @@ class Supervisor:
                 await starting
         except _StartError as failure:
             await self._stop_all()
-            self._report(Event(events.FAILED, "", str(failure)))
             self._layout.state.unlink(missing_ok=True)
+            self._report(Event(events.FAILED, "", str(failure)))
             return 1
         finally:
             stop.cancel()
