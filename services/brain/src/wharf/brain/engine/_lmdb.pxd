@@ -2,6 +2,9 @@
 """liblmdb's own declarations, and the environment, shared by the reading and the committing half of the binding."""
 
 
+from libc.stdint cimport uint64_t
+
+
 cdef enum:
     MAX_KEY = 511
     TABLES = 4
@@ -71,3 +74,18 @@ cdef class Env:
     cdef int fd
     cdef size_t page
     cdef readonly str path
+
+
+cdef class ReadTxn:
+    cdef readonly Env env
+    cdef MDB_txn* txn
+    cdef readonly bint live
+    cdef readonly bint busy  # inside a call that has let go of the GIL
+    cdef readonly uint64_t revision
+    cdef read_revision(self)
+    cdef int ready(self) except -1
+    cdef MDB_dbi table(self, int number) except? 0
+
+
+cdef int seek(MDB_cursor* cursor, const char* low, size_t low_len, MDB_val* k, MDB_val* v) noexcept nogil
+cdef int compare(const void* a, size_t a_len, const void* b, size_t b_len) noexcept nogil

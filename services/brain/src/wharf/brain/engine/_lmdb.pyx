@@ -63,7 +63,7 @@ cdef inline void store_be64(unsigned char* p, uint64_t number) noexcept nogil:
         number >>= 8
 
 
-cdef inline int compare(const void* a, size_t a_len, const void* b, size_t b_len) noexcept nogil:
+cdef int compare(const void* a, size_t a_len, const void* b, size_t b_len) noexcept nogil:
     cdef int order = memcmp(a, b, a_len if a_len < b_len else b_len)
     if order != 0:
         return order
@@ -217,12 +217,6 @@ cdef class Env:
 cdef class ReadTxn:
     """A read transaction and the primitives of a snapshot. `reset` parks it cheaply, `renew` moves it to the newest state."""
 
-    cdef readonly Env env
-    cdef MDB_txn* txn
-    cdef readonly bint live
-    cdef readonly bint busy  # inside a call that has let go of the GIL
-    cdef readonly uint64_t revision
-
     def __cinit__(self, Env env, *args):
         self.env = env
         check(mdb_txn_begin(env.env, NULL, MDB_RDONLY, &self.txn), "opening a snapshot")
@@ -265,7 +259,7 @@ cdef class ReadTxn:
             mdb_txn_abort(self.txn)
             self.txn, self.live = NULL, False
 
-    cdef inline int ready(self) except -1:
+    cdef int ready(self) except -1:
         if not self.live:
             raise ValueError("snapshot is closed")
         return 0
@@ -275,7 +269,7 @@ cdef class ReadTxn:
             raise ValueError("no such table")
         return self.env.dbis[number]
 
-    cpdef get(self, int table, bytes key):
+    def get(self, int table, bytes key not None):
         cdef MDB_val k, v
         self.ready()
         k.mv_size, k.mv_data = PyBytes_GET_SIZE(key), PyBytes_AS_STRING(key)

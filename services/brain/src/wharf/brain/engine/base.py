@@ -1,11 +1,12 @@
 """The contract between brain's store and what keeps its bytes.
 
-An engine is four ordered tables and one promise: a `Batch` lands whole, in order, durably, or not at all, and only if the engine
-still stands where the batch expects (same fence, same revision). Everything else (revisions, versions, history) is the store's.
+An engine is four ordered tables and one promise: a `Batch` lands whole, in order, durably, or not at all, and only if
+the engine still stands where the batch expects (same fence, same revision). Everything else (revisions, versions,
+history) is the store's.
 
-Reads go through a `Snapshot`: one committed state, unmoved by later commits. Commits are asynchronous; `done` is called on the
-loop thread, in submission order. An engine never guesses: an outcome it cannot know is `CommitUnknown`, and the store asks.
-"""
+Reads go through a `Snapshot`: one committed state, unmoved by later commits. Commits are asynchronous; `done` is
+called on the loop thread, in submission order. An engine never guesses: an outcome it cannot know is `CommitUnknown`,
+and the store asks."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
-
 
 META_FORMAT = b"format"  # FORMAT, written when the store is made
 META_REVISION = b"revision"  # 8 bytes, big endian; kept by the engine from `Batch.revision`
@@ -79,7 +79,9 @@ class Snapshot(Protocol):
     def scan(
         self, table: int, start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs with start <= key < end in key order (descending when `reverse`); end None: to the table's end; limit 0: all."""
+        """Pairs with start <= key < end in key order (descending when `reverse`); end None: to the table's end;
+        limit 0: all.
+        """
 
     def values(
         self, table: int, start: bytes, end: bytes | None, limit: int, max_bytes: int, tag: int
@@ -97,7 +99,8 @@ class Snapshot(Protocol):
 
 
 class Engine(Protocol):
-    """What a store is built on. Opened by `open_engine(url)`; methods are for the loop thread unless they say otherwise.
+    """What a store is built on. Opened by `open_engine(url)`; methods are for the loop thread unless they say
+    otherwise.
 
     The engine itself keeps META `format`, `revision` and `epoch`; batches do not write them.
     """
@@ -105,10 +108,14 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
-        """Queue a batch; returns at once. `done(None)` once it is durable, else `done(error)`; batches land in order."""
+        """Queue a batch; returns at once. `done(None)` once it is durable, else `done(error)`; batches land in
+        order.
+        """
 
     def commit(self, batch: Batch) -> None:
-        """Land a batch and wait for it; raises what `submit` would report. For tools and start-up, while nothing is submitted."""
+        """Land a batch and wait for it; raises what `submit` would report. For tools and start-up, while nothing
+        is submitted.
+        """
 
     def promote(self) -> int:
         """Raise the fence; returns the new epoch. Batches of any earlier epoch are refused from now on."""

@@ -1,10 +1,12 @@
 """The LMDB engine: one file, one writing thread, readers that never wait.
 
-A store is a directory holding `store-<n>.mdb` (n grows by defragmenting), LMDB's `-lock` beside it and `LOCK`, which keeps a second
-process out. Batches are written by the commit thread (`_commit.Committer`) and reported through an eventfd on the loop.
+A store is a directory holding `store-<n>.mdb` (n grows by defragmenting), LMDB's `-lock` beside it and `LOCK`, which
+keeps a second process out. Batches are written by the commit thread (`_commit.Committer`) and reported through an
+eventfd on the loop.
 
-The map is reserved far beyond the disk (address space only), so it practically never fills; where a limit on address space forbids
-that, a full map is doubled in between two batches, while every open snapshot still shows the newest state and can be moved unseen.
+The map is reserved far beyond the disk (address space only), so it practically never fills; where a limit on address
+space forbids that, a full map is doubled in between two batches, while every open snapshot still shows the newest
+state and can be moved unseen.
 
 Invariant: whatever fails, the committed state stays readable, and the caller is told whether the batch landed.
 """
@@ -22,7 +24,7 @@ from weakref import WeakSet
 
 from wharf.brain.engine import lmdb_dir
 from wharf.brain.engine._commit import FENCED, UNKNOWN, Committer
-from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, Env, LmdbError, ReadTxn, describe
+from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, LmdbError, ReadTxn, describe
 from wharf.brain.engine.base import Batch, CommitUnknown, EngineCorrupt, EngineError, EngineFull, Fenced
 
 FULL_CODES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, MAP_FULL})
@@ -50,7 +52,9 @@ class LmdbSnapshot(ReadTxn):
 
 
 class LmdbEngine:
-    """The contract of `base.Engine` on one directory. `map_size`: bytes to reserve, instead of what fits this machine."""
+    """The contract of `base.Engine` on one directory. `map_size`: bytes to reserve, instead of what fits this
+    machine.
+    """
 
     def __init__(
         self, directory: str | Path, *, unsafe_no_fsync: bool = False, map_size: int | None = None, create: bool = True

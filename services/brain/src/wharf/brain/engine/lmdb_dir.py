@@ -1,7 +1,7 @@
 """The directory an LMDB store lives in: which file is the store, who may open it, how it is made and replaced.
 
-Files appear under their final name only when complete (written aside, synced, renamed), so a file that is there is a whole store; a
-short or strange one was damaged from outside and is refused with a hint instead of being made anew.
+Files appear under their final name only when complete (written aside, synced, renamed), so a file that is there is a
+whole store; a short or strange one was damaged from outside and is refused with a hint instead of being made anew.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def map_file(path: Path, map_size: int, sync: bool, create: bool) -> Env:
 
 
 def check_length(path: Path) -> None:
-    """EngineCorrupt for a file that is no store or shorter than it says: reading a missing page would kill the process."""
+    """EngineCorrupt for a file that is no store or shorter than it says: reading a missing page would kill the
+    process.
+    """
     length = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(PAGE_HEADER + META_RECORD.size)
@@ -163,7 +165,9 @@ def check_length(path: Path) -> None:
 
 
 def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
-    """The next generation of the store: a copy without free pages. The old file goes; who still reads it keeps its pages."""
+    """The next generation of the store: a copy without free pages. The old file goes; who still reads it keeps its
+    pages.
+    """
     number = int(NAME.fullmatch(Path(old.path).name)[1]) + 1  # type: ignore[index]  # ours: open_newest matched it
     aside, final = directory / f"store-{number}.mdb.new", directory / f"store-{number}.mdb"
     aside.unlink(missing_ok=True)
@@ -183,6 +187,6 @@ def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
 def damaged(path: str | Path, why: str) -> str:
     """What to tell about a file that cannot be trusted."""
     return (
-        f"{path} is damaged or no store of brain ({why}): nothing was changed; restore a snapshot into a new directory with "
-        "`wharf brain restore`, or move the file away to start empty"
+        f"{path} is damaged or no store of brain ({why}): nothing was changed; restore a snapshot into a new directory "
+        "with `wharf brain restore`, or move the file away to start empty"
     )

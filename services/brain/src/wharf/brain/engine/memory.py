@@ -1,8 +1,7 @@
 """The model engine: four sorted tables in memory, nothing durable.
 
-It says in plain Python what an engine must do; every other engine is compared with it. Commits are answered through the loop, like
-a real engine's, so that code built on it meets the same order of events.
-"""
+It says in plain Python what an engine must do; every other engine is compared with it. Commits are answered through
+the loop, like a real engine's, so that code built on it meets the same order of events."""
 
 from __future__ import annotations
 
@@ -23,7 +22,6 @@ from wharf.brain.engine.base import (
     Fenced,
     Table,
 )
-
 
 RECORD = struct.Struct(">BII")  # of a backup: table, length of the key, length of the value
 
@@ -168,7 +166,8 @@ class MemoryEngine:
         held_epoch, held = self._number(META_EPOCH), self._number(META_REVISION)
         if (held_epoch, held) != (batch.epoch, batch.expected_revision):
             raise Fenced(
-                f"batch expects epoch {batch.epoch} revision {batch.expected_revision}, engine holds {held_epoch} and {held}"
+                f"the batch expects epoch {batch.epoch} and revision {batch.expected_revision}; "
+                f"the store holds {held_epoch} and {held}"
             )
         tables = self._writable()
         for table, key, value in batch.writes:

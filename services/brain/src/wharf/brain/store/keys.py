@@ -1,14 +1,15 @@
 """The layout of what is stored: which key holds what, and the KeyValue bytes themselves.
 
-Owns the bijection between etcd keys and storage keys. An engine takes keys of at most 511 bytes, etcd keys are unbounded, so:
+Owns the bijection between etcd keys and storage keys. An engine takes keys of at most 511 bytes, etcd keys are
+unbounded, so:
 
 * plain key: at most `MAX_ESCAPED` bytes once escaped; stored under itself, so NOW is in etcd's own order;
 * long key: stored as its first bytes and a SHA-256, always exactly `LONG_KEY` bytes, a length no plain key has.
 
-NOW's order is etcd's order as long as no long key is involved; `scan_is_exact` tells where a plain scan may be trusted.
-HISTORY is ordered by key, then by the revision that ended the version: escaping 0x00 and closing with 0x00 0x01 keeps "a" before
-"a\\0" before "ab" whatever revision follows. Long keys have their own exact length there too. Pure.
-"""
+NOW's order is etcd's order as long as no long key is involved; `scan_is_exact` tells where a plain scan may be
+trusted. HISTORY is ordered by key, then by the revision that ended the version: escaping 0x00 and closing with 0x00
+0x01 keeps "a" before "a\\0" before "ab" whatever revision follows. Long keys have their own exact length there too.
+Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ LONG_KEY = 511  # exact length of a long key's storage keys, in NOW and in HISTO
 MAX_ESCAPED = 500  # longest escaped plain key: with its two closing bytes and the revision it stays below LONG_KEY
 NOW_PREFIX = LONG_KEY - 32  # bytes of a long key kept in order in NOW
 HISTORY_PREFIX = LONG_KEY - 32 - 8
-EXACT_BOUND = MAX_ESCAPED // 2  # no long key is shorter
+EXACT_BOUND = (
+    HISTORY_PREFIX  # escaped length of a bound up to which both tables compare long keys as the keys themselves
+)
 
 META_COMPACT = b"compact"  # reads below are refused
 META_COMPACTED = b"compacted"  # the compaction walk is finished up to here
@@ -93,7 +96,9 @@ def parse_u64(stored: bytes | None, default: int = 0) -> int:
 
 
 def range_bounds(key: bytes, range_end: bytes) -> tuple[bytes, bytes | None]:
-    """etcd's (key, range_end) as start <= k < end; end None: no upper bound. An upside-down range has end <= start: empty."""
+    """etcd's (key, range_end) as start <= k < end; end None: no upper bound. An upside-down range has end <=
+    start: empty.
+    """
     if not range_end:
         return key, key + b"\0"
     if range_end == b"\0":
@@ -102,15 +107,18 @@ def range_bounds(key: bytes, range_end: bytes) -> tuple[bytes, bytes | None]:
 
 
 def scan_is_exact(start: bytes, end: bytes | None) -> bool:
-    """Whether scans of NOW and HISTORY over these bounds hold exactly the range's long keys too (in hash order, though).
+    """Whether scans of NOW and HISTORY over these bounds hold exactly the range's long keys too (in hash order,
+    though).
 
-    Every long key keeps at least its first `EXACT_BOUND` bytes in both tables, so short bounds compare as with the key itself.
-    """
+    Every long key keeps at least its first `EXACT_BOUND` bytes in both tables, so short bounds compare as with the
+    key itself."""
     return len(start) + start.count(0) <= EXACT_BOUND and (end is None or len(end) + end.count(0) <= EXACT_BOUND)
 
 
 def widen(start: bytes, end: bytes | None) -> tuple[bytes, bytes | None]:
-    """The smallest range around these bounds for which scans are exact: what is read must then be filtered by true key."""
+    """The smallest range around these bounds for which scans are exact: what is read must then be filtered by true
+    key.
+    """
     half = EXACT_BOUND // 2
     if end is not None and len(end) > half:
         wider = prefix_end(end[:half])

@@ -1,0 +1,298 @@
+"""Everything brain answers about what is stored, now or at an earlier revision.
+
+Owns the loop's snapshot, the index of live keys and the churn that makes counts exact. Reads what is durable and
+published, nothing pending. Invariant: snapshot, index and `revision` always speak of the same state; `publish` moves
+all three at once.
+
+A list costs O(page + log n): the latest one is a scan of live keys, an older one also passes what changed since, its
+count comes from the index and the churn. What is larger than `THRESHOLD` is read in pieces while it is sent, at its
+revision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from wharf.brain.engine._lmdb import ReadTxn
+from wharf.brain.engine.base import Engine, Snapshot, Table
+from wharf.brain.errors import Compacted, FutureRevision
+from wharf.brain.store._index import Index
+from wharf.brain.store.churn import Change, Churn
+from wharf.brain.store.history import changes_since, revision_of, rows_at
+from wharf.brain.store.keys import (
+    META_COMPACT,
+    encode_kv,
+    frame,
+    is_long,
+    log_key,
+    parse_kv,
+    parse_u64,
+    range_bounds,
+    scan_is_exact,
+    skey,
+)
+from wharf.brain.store.order import SORT_KEYS, is_custom, next_limit, passes, reads_all
+from wharf.brain.store.pages import KVS_TAG, Page, Span, after, live_keys, log_changes, page_of, read_page
+from wharf.brain.store.shapes import EventKind, RangeAnswer, RangeOp, Revision, SortOrder, SortTarget
+
+THRESHOLD = 8 << 20  # framed bytes from which a list is answered in parts
+PIECE = 1 << 20  # framed bytes of a part
+FIRST_CHUNK = 10  # keys in the first message of a range stream
+UNBOUNDED = (1 << 63) - 1
+
+
+class Reader:
+    """The read side of a store; for the loop thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Reads all live keys into the index; `leased` then holds (lease, key) of those attached to a lease."""
+        self._engine = engine
+        self._snapshot = engine.snapshot()
+        self.revision = self._snapshot.revision
+        self.index = Index()
+        self._long = Index()
+        self.leased = self._load()
+        floor = max(self.compact_revision(), 1)
+        self._churn = Churn(floor)
+        self._churn.record(self._changes_after(floor))
+
+    def close(self) -> None:
+        self._snapshot.close()
+
+    def publish(self, revisions: Sequence[Revision]) -> None:
+        """Show what the engine has committed up to the last of `revisions`."""
+        self.refresh()
+        changes: list[Change] = []
+        for revision in revisions:
+            for event in revision.events:
+                if event.kind == EventKind.DELETE:
+                    self.index.discard(event.key)
+                    if is_long(event.key):
+                        self._long.discard(event.key)
+                    changes.append((revision.revision, event.key, False))
+                elif event.prev is None and self.index.add(event.key):
+                    if is_long(event.key):
+                        self._long.add(event.key)
+                    changes.append((revision.revision, event.key, True))
+        if changes:
+            self._churn.record(changes)
+
+    def refresh(self) -> int:
+        """Move to the engine's newest state, whose keys must be those of the index; returns its revision."""
+        self._snapshot.close()
+        self._snapshot = self._engine.snapshot()
+        self.revision = self._snapshot.revision
+        return self.revision
+
+    def compact_revision(self) -> int:
+        """Reads below are refused; 0: never compacted."""
+        return parse_u64(self._snapshot.get(Table.META, META_COMPACT))
+
+    def meta(self, key: bytes) -> bytes | None:
+        return self._snapshot.get(Table.META, key)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The live KeyValue of a key, serialized."""
+        return self._snapshot.get(Table.NOW, skey(key))
+
+    def scan_now(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """(key, KeyValue) of the live keys of a range, in key order. Take it all before the next `publish`."""
+        if self._long_in_the_way(start, end):
+            for key in self.index.keys(start, end):
+                yield key, self._live(key)
+        else:
+            yield from self._snapshot.scan(Table.NOW, start, end)
+
+    def count(self, start: bytes, end: bytes | None, revision: int) -> int:
+        """Keys of the range at `revision`, exactly."""
+        now = self.index.count(start, end)
+        if revision >= self.revision:
+            return now
+        gained = self._churn.gained(revision, start, end)
+        if gained is None:
+            gained = self._churn.rebuild(revision, self._changes_after(revision), start, end)
+        return now - gained
+
+    def range(self, op: RangeOp, revision_now: int, compact_revision: int) -> RangeAnswer:
+        """etcd's Range with every option. FutureRevision, Compacted."""
+        span = self._span(op, revision_now, compact_revision)
+        if op.count_only:
+            return RangeAnswer(revision_now, b"", 0, self.count(span.start, span.end, span.revision), False)
+        if is_custom(op):
+            return self._custom(op, span, revision_now)
+        page = self._page(self._snapshot, span, max(op.limit, 0), THRESHOLD)
+        if not op.range_end:
+            return RangeAnswer(revision_now, page.framed, page.taken, page.taken, False, page.length)
+        count = self.count(span.start, span.end, span.revision)
+        returned = min(op.limit, count) if op.limit > 0 else count
+        if page.taken == returned:
+            if span.latest and returned < count:
+                self._churn.pin(span.revision)
+            return RangeAnswer(revision_now, page.framed, returned, count, returned < count, page.length)
+        rest = span._replace(start=after(page))
+        left = returned - page.taken if op.limit > 0 else 0
+        length = page.length + self._measure(rest, left)
+        parts = self._parts(page, rest._replace(latest=False), left)
+        self._churn.pin(span.revision)
+        return RangeAnswer(revision_now, b"", returned, count, returned < count, length, parts)
+
+    def range_stream(self, op: RangeOp, revision_now: int, compact_revision: int, target: int) -> Iterator[RangeAnswer]:
+        """etcd's RangeStream: pieces of about `target` bytes; only the last one tells revision (others 0), more and
+        count.
+
+        Every piece is read when it is asked for, at the revision of the first; Compacted when compaction has passed
+        that."""
+        span = self._span(op, revision_now, compact_revision)
+        if op.count_only:
+            yield self.range(op, revision_now, compact_revision)
+            return
+        left = op.limit if op.limit > 0 else UNBOUNDED
+        limit, sent = min(FIRST_CHUNK, left), 0
+        self._churn.pin(span.revision)
+        while True:
+            page = self._page(self._snapshot, span, limit, UNBOUNDED)
+            sent, left = sent + page.taken, left - page.taken
+            following = span._replace(start=after(page), latest=False)
+            if not page.cut or left <= 0:
+                remaining = self.count(following.start, span.end, span.revision) if page.cut else 0
+                yield RangeAnswer(revision_now, page.framed, page.taken, sent + remaining, page.cut, page.length)
+                return
+            yield RangeAnswer(0, page.framed, page.taken, 0, False, page.length)
+            self._check_readable(span.revision)
+            span, limit = following, min(next_limit(limit, page.length, target), left)
+
+    def replay(self, from_revision: int, max_bytes: int, with_prev: bool = True) -> list[Revision]:
+        """Revisions from `from_revision` on, whole, about `max_bytes` of them but at least one; empty when there are
+        none.
+
+        Compacted when the log does not reach back that far. The compact revision itself is still there, without `prev`.
+        """
+        compacted = self.compact_revision()
+        if from_revision < compacted:
+            raise Compacted
+        found: list[Revision] = []
+        size = 0
+        for stored, record in self._snapshot.scan(Table.LOG, log_key(from_revision), None):
+            found.append(
+                revision_of(self._snapshot, stored, record, with_prev and int.from_bytes(stored, "big") != compacted)
+            )
+            size += len(record)
+            if size >= max_bytes:
+                break
+        return found
+
+    def snapshot(self) -> Snapshot:
+        """A snapshot of the newest state for a long job in another thread; the caller closes it."""
+        return self._engine.snapshot()
+
+    def _load(self) -> list[tuple[int, bytes]]:
+        leased: list[tuple[int, bytes]] = []
+        long: list[bytes] = []
+        for keys, with_lease in live_keys(self._snapshot):
+            leased += with_lease
+            if any(map(is_long, keys)):
+                long += filter(is_long, keys)
+                keys = [key for key in keys if not is_long(key)]  # noqa: PLW2901  the rare case only
+            self.index.extend(keys)
+        for key in long:
+            self.index.add(key)
+            self._long.add(key)
+        return leased
+
+    def _changes_after(self, revision: int) -> Iterable[Change]:
+        if isinstance(self._snapshot, ReadTxn):
+            return log_changes(self._snapshot, revision)
+        return changes_since(self._snapshot, revision)
+
+    def _span(self, op: RangeOp, revision_now: int, compact_revision: int) -> Span:
+        if op.revision > revision_now:
+            raise FutureRevision
+        revision = op.revision if op.revision > 0 else revision_now
+        if revision < compact_revision:
+            raise Compacted
+        start, end = range_bounds(op.key, op.range_end)
+        return Span(start, end, revision, revision == revision_now, op.keys_only)
+
+    def _check_readable(self, revision: int) -> None:
+        if revision < self.compact_revision():
+            raise Compacted
+
+    def _long_in_the_way(self, start: bytes, end: bytes | None) -> bool:
+        """Whether a plain scan of NOW would miss, misplace or wrongly take a long key."""
+        return bool(len(self._long)) and (not scan_is_exact(start, end) or bool(self._long.count(start, end)))
+
+    def _live(self, key: bytes) -> bytes:
+        value = self.get(key)
+        if value is None:
+            raise LookupError(f"the index holds a key the store does not: {key!r}")
+        return value
+
+    def _page(self, snapshot: Snapshot, span: Span, limit: int, max_bytes: int) -> Page:
+        """Up to `limit` (0: all) KeyValues of the range, or about `max_bytes`."""
+        start, end = span.start, span.end
+        if span.latest:
+            if end == start + b"\0" and not span.keys_only:
+                value = snapshot.get(Table.NOW, skey(start))
+                framed = b"" if value is None else frame(KVS_TAG, value)
+                return Page(framed, 1 if framed else 0, len(framed), start, False)
+            if self._long_in_the_way(start, end):
+                rows = ((key, self._live(key)) for key in self.index.keys(start, end))
+                return page_of(rows, limit, max_bytes, span.keys_only)
+            if not span.keys_only:
+                framed, count, following = snapshot.values(Table.NOW, start, end, limit, max_bytes, KVS_TAG)
+                last = None if following is None else self.index.slice(start, following, 1, True)[0]
+                return Page(framed, count, len(framed), last, following is not None)
+        if isinstance(snapshot, ReadTxn) and (span.latest or scan_is_exact(start, end)):
+            found = read_page(snapshot, span, limit, max_bytes, True)
+            if found is not None:
+                return found
+        return page_of(rows_at(snapshot, start, end, span.revision), limit, max_bytes, span.keys_only)
+
+    def _measure(self, span: Span, limit: int) -> int:
+        """Framed length of what `_page` would give without a bound on bytes."""
+        if not self._long_in_the_way(span.start, span.end) and scan_is_exact(span.start, span.end):
+            if span.latest and not span.keys_only:
+                return self._snapshot.measure(Table.NOW, span.start, span.end, limit)[0]
+            if isinstance(self._snapshot, ReadTxn):
+                found = read_page(self._snapshot, span, limit, UNBOUNDED, False)
+                if found is not None:
+                    return found.length
+        return self._page(self._snapshot, span, limit, UNBOUNDED).length
+
+    def _parts(self, first: Page, span: Span, left: int) -> Iterator[bytes]:
+        """The pieces of a large list, `left` (0: all) KeyValues after the first; each is read when it is asked for."""
+        limited = left > 0
+        yield first.framed
+        cut = True
+        while cut:
+            self._check_readable(span.revision)
+            page = self._page(self._snapshot, span, left, PIECE)
+            yield page.framed
+            left -= page.taken if left else 0
+            cut = page.cut and bool(left or not limited)
+            span = span._replace(start=after(page))
+
+    def _custom(self, op: RangeOp, span: Span, revision_now: int) -> RangeAnswer:
+        """A range with a sort order or with filters: everything is read, then filtered, sorted and cut, in this
+        order.
+        """
+        rows = [parse_kv(value) for _, value in self._rows(span, 0 if reads_all(op) else max(op.limit, 0))]
+        rows = [kv for kv in rows if passes(op, kv)]
+        if op.sort_target != SortTarget.KEY or op.sort_order == SortOrder.DESCEND:
+            rows.sort(key=SORT_KEYS[op.sort_target], reverse=op.sort_order == SortOrder.DESCEND)
+        more = 0 < op.limit < len(rows)
+        rows = rows[: op.limit] if more else rows
+        pieces = [frame(KVS_TAG, encode_kv(kv._replace(value=b"") if op.keys_only else kv)) for kv in rows]
+        count = self.count(span.start, span.end, span.revision)
+        length = sum(map(len, pieces))
+        if length > THRESHOLD:
+            return RangeAnswer(revision_now, b"", len(rows), count, more, length, iter(pieces))
+        return RangeAnswer(revision_now, b"".join(pieces), len(rows), count, more, length)
+
+    def _rows(self, span: Span, limit: int) -> Iterable[tuple[bytes, bytes]]:
+        """Rows of the range in key order; one more than `limit` (0: all), to tell whether there are more."""
+        if span.latest:
+            rows: Iterable[tuple[bytes, bytes]] = self.scan_now(span.start, span.end)
+        else:
+            rows = rows_at(self._snapshot, span.start, span.end, span.revision)
+        return islice(rows, limit + 1) if limit else rows
