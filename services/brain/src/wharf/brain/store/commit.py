@@ -1,0 +1,278 @@
+"""Group commit: one batch flies to the engine while the next fills.
+
+Owns the order of batches and what an engine's answer means; what is in a batch, and what follows when it has landed,
+is the `Owner`'s. Nothing here reads a clock or waits: scheduling is passed in.
+
+Invariant: a batch is announced exactly when the engine has it, in order, and every entry of it is answered exactly
+once:
+
+    filling ──flush──▶ flying ──done(None)──▶ settle (state becomes visible) ─▶ next flush ─▶ announce (watchers, clients)
+                         │ EngineFull: its entries are refused, entries that saw it are evaluated again on what is left
+                         │ CommitUnknown: the engine is read until it says; nothing is answered before
+                         └ Fenced, anything else: everything is refused and nothing is accepted any more
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from wharf.brain.engine.base import (
+    META_EPOCH,
+    Batch,
+    CommitUnknown,
+    Engine,
+    EngineError,
+    EngineFull,
+    Fenced,
+    Table,
+    Write,
+)
+from wharf.brain.errors import BrainError, CorruptStore, NoLeader, NoSpace, TooManyRequests
+from wharf.brain.store._codec import Pending
+
+if TYPE_CHECKING:
+    from wharf.brain.store._codec import Entry
+
+log = logging.getLogger(__name__)
+
+RESOLVE_DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between questions to an engine that does not answer
+NOTHING: Mapping[bytes, bytes | None] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLimits:
+    """What may wait for one commit; beyond, requests are refused with TooManyRequests."""
+
+    max_entries: int = 50_000  # two seconds' worth at the fastest measured rate
+    max_bytes: int = 256 * 1024 * 1024  # of writes: a batch must fit memory twice
+
+
+class Owner(Protocol):
+    """Whose batches these are."""
+
+    def stamp(self) -> Sequence[Write]:
+        """Writes that go with every batch."""
+
+    def settle(self, pending: Pending) -> None:
+        """`pending` is durable: make it visible. No callbacks to clients yet."""
+
+    def announce(self, pending: Pending) -> None:
+        """Tell watchers of `pending`; entries are answered afterwards."""
+
+    def retry(self, entry: Entry) -> None:
+        """Evaluate an entry again: what it was evaluated on did not land."""
+
+    def halt(self, error: BrainError) -> None:
+        """No batch will ever land again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    batch: Batch
+    pending: Pending
+    side: Callable[[EngineError | None], None] | None = None
+
+
+class Commits:
+    """The two batches and the engine under them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        epoch: int,
+        revision: int,
+        owner: Owner,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object],
+        limits: CommitLimits | None = None,
+    ) -> None:
+        self.filling = Pending(revision)
+        self.below: Mapping[bytes, bytes | None] = NOTHING  # changes of the flying batch
+        self.batches = 0  # landed, for metrics
+        self._engine, self._epoch, self._owner = engine, epoch, owner
+        self._call_soon, self._call_later = call_soon, call_later
+        self._limits = limits or CommitLimits()
+        self._flight: _Flight | None = None
+        self._side: deque[tuple[Sequence[Write], Callable[[EngineError | None], None]]] = deque()
+        self._side_went_last = False
+        self._awake = False
+        self._unsure = False  # the engine has left us in doubt about the flying batch
+        self._halted: BrainError | None = None
+        self._idle_waiters: list[Callable[[], None]] = []
+
+    @property
+    def flying(self) -> Pending | None:
+        return None if self._flight is None else self._flight.pending
+
+    @property
+    def idle(self) -> bool:
+        return self._flight is None and not self.filling.writes and not self.filling.entries and not self._side
+
+    def admit(self) -> None:
+        """Whether one more request may join; raises what refuses it."""
+        if self._halted is not None:
+            raise self._halted
+        if len(self.filling) >= self._limits.max_entries or self.filling.size >= self._limits.max_bytes:
+            raise TooManyRequests
+
+    def wake(self) -> None:
+        """Something was added to `filling`: it flies with whatever else arrives in this turn of the loop."""
+        if not self._awake and self._flight is None:
+            self._awake = True
+            self._call_soon(self._flush)
+
+    def submit_side(self, writes: Sequence[Write], done: Callable[[EngineError | None], None]) -> None:
+        """Writes that change no key (a compaction's step): a batch of their own, alternating with the others."""
+        if self._halted is not None:
+            self._call_soon(lambda: done(EngineError("the store has stopped")))
+            return
+        self._side.append((writes, done))
+        self.wake()
+
+    def when_idle(self, waiter: Callable[[], None]) -> None:
+        """Call once nothing is left to commit."""
+        if self.idle or self._halted is not None:
+            waiter()
+        else:
+            self._idle_waiters.append(waiter)
+
+    def halt(self, error: BrainError) -> None:
+        """Refuse everything from now on; what waits is refused too."""
+        if self._halted is not None:
+            return
+        self._halted = error
+        flight, filling = self._flight, self.filling
+        self._flight, self.below, self.filling = None, NOTHING, Pending(filling.base)
+        self._owner.halt(error)
+        if flight is not None:
+            _refuse(flight.pending, error)
+            if flight.side is not None:
+                flight.side(EngineError(error.text))
+        _refuse(filling, error)
+        while self._side:
+            self._side.popleft()[1](EngineError(error.text))
+        self._tell_idle()
+
+    def _flush(self) -> None:
+        self._awake = False
+        if self._flight is not None or self._halted is not None:
+            return
+        if self._side and not (self._side_went_last and self.filling.writes):
+            self._fly_side()
+        elif self.filling.writes:
+            self._fly()
+        elif self.filling.entries:
+            seen, self.filling = self.filling, Pending(self.filling.revision)
+            _answer(seen)  # it wrote nothing, and all it saw is published
+            self._flush()
+        else:
+            self._tell_idle()
+
+    def _fly(self) -> None:
+        pending = self.filling
+        self.filling = Pending(pending.revision)
+        self.below = pending.now
+        self._side_went_last = False
+        pending.writes.extend(self._owner.stamp())
+        self._launch(_Flight(Batch(self._epoch, pending.base, pending.revision, pending.writes), pending))
+
+    def _fly_side(self) -> None:
+        writes, done = self._side.popleft()
+        self._side_went_last = True
+        base = self.filling.base
+        self._launch(_Flight(Batch(self._epoch, base, base, writes), Pending(base), done))
+
+    def _launch(self, flight: _Flight) -> None:
+        self._flight = flight
+        self._engine.submit(flight.batch, self._done)
+
+    def _done(self, error: EngineError | None) -> None:
+        flight = self._flight
+        if flight is None:
+            return  # halted meanwhile
+        if error is None:
+            self._landed(flight)
+        elif isinstance(error, CommitUnknown) or (isinstance(error, Fenced) and self._unsure):
+            self._unsure = True
+            self._resolve(flight, 0)
+        elif isinstance(error, EngineFull):
+            log.error("the engine is full, a batch of %d requests is refused: %s", len(flight.pending), error)
+            self._full(flight, error)
+        else:
+            log.error("the engine refuses to commit, no more writes are taken: %s", error)
+            self.halt(NoLeader() if isinstance(error, Fenced) else CorruptStore())
+
+    def _landed(self, flight: _Flight) -> None:
+        self._flight, self.below, self._unsure = None, NOTHING, False
+        self.batches += 1
+        # Only the owner's snapshot separates what is published from what is not: it moves before the next batch can
+        land.self._owner.settle(flight.pending)
+        self._flush()
+        if flight.side is not None:
+            flight.side(None)
+            return
+        self._owner.announce(flight.pending)
+        _answer(flight.pending)
+
+    def _full(self, flight: _Flight, error: EngineError) -> None:
+        lost, dependants = flight.pending, self.filling
+        self._flight, self.below, self._unsure = None, NOTHING, False
+        self.filling = Pending(lost.base)
+        for pending in (dependants, lost):
+            for undo in reversed(pending.undo):
+                undo()
+        _refuse(lost, NoSpace())
+        for entry in dependants.entries:
+            self._owner.retry(entry)
+        if flight.side is not None:
+            flight.side(error)
+        self.wake()
+
+    def _resolve(self, flight: _Flight, attempt: int) -> None:
+        """Ask the engine where it stands until it says; then the batch has landed, or flies again, or we are not the
+        writer."""
+        if self._flight is not flight:
+            return
+        try:
+            snapshot = self._engine.snapshot()
+            try:
+                revision, epoch = snapshot.revision, snapshot.get(Table.META, META_EPOCH)
+            finally:
+                snapshot.close()
+        except EngineError as error:
+            log.warning("the engine does not say what became of a batch, asking again: %s", error)
+            delay = RESOLVE_DELAYS[min(attempt, len(RESOLVE_DELAYS) - 1)]
+            self._call_later(delay, lambda: self._resolve(flight, attempt + 1))
+            return
+        batch = flight.batch
+        if epoch != batch.epoch.to_bytes(8, "big") or revision not in (batch.expected_revision, batch.revision):
+            self.halt(NoLeader())
+        elif revision == batch.revision != batch.expected_revision:
+            self._landed(flight)
+        else:
+            self._launch(flight)  # it did not land, or landing twice is the same
+
+    def _tell_idle(self) -> None:
+        waiters, self._idle_waiters = self._idle_waiters, []
+        for waiter in waiters:
+            waiter()
+
+
+def _answer(pending: Pending) -> None:
+    for done, answer, _, _ in pending.entries:
+        try:
+            done(answer)
+        except Exception:
+            log.exception("an answer could not be given")
+
+
+def _refuse(pending: Pending, error: BrainError) -> None:
+    for done, _, _, fail in pending.entries:
+        try:
+            (fail or done)(error)
+        except Exception:
+            log.exception("a refusal could not be given")

@@ -1,0 +1,203 @@
+"""Leases in the running store: requests and expiry turned into batches, the deadline turned into one timer.
+
+The clock of served seconds is written with every batch and, while leases exist, at least once a second. A restart
+resumes it where it stopped, so downtime never kills a lease and extends it at most by itself and one second. A
+renewal is acknowledged when the new deadline is stored, for the same reason.
+
+Invariant: a lease that is over is removed together with its keys, in one batch and, if it has keys, one revision.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from wharf.brain.engine.base import Table
+from wharf.brain.errors import BrainError, LeaseNotFound
+from wharf.brain.store._codec import Pending, encode_kv
+from wharf.brain.store.keys import META_CLOCK, encode_u64, lease_key
+from wharf.brain.store.overlay import View
+from wharf.brain.store.shapes import EventKind
+from wharf.brain.store.ttl import Lease, LeaseTable, Remaining, encode_lease
+from wharf.common.clock import Clock
+
+if TYPE_CHECKING:
+    from wharf.brain.store._codec import Change
+
+CHECKPOINT = 1.0  # seconds between stored clocks while leases exist
+EXPIRE_AT_ONCE = 500  # leases per turn of the loop, etcd's rate for half a second
+LEASE_COST = 64  # bytes of quota, etcd's estimate
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Writer(Protocol):
+    """What leases need of the store."""
+
+    def pending(self) -> Pending:
+        """The batch being filled; raises when nothing may join it."""
+
+    def view(self) -> View:
+        """All keys as the next transaction sees them."""
+
+    def wake(self) -> None:
+        """`pending` has grown."""
+
+    def charge(self, cost: int) -> None:
+        """Raises when the quota has no room for `cost` bytes."""
+
+
+class ServedClock:
+    """Milliseconds this store has been served, over all its runs."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._base, self._since = 0, clock.now()
+
+    def resume(self, stored: int) -> None:
+        self._base, self._since = stored, self._clock.now()
+
+    def now(self) -> int:
+        return self._base + int((self._clock.now() - self._since) * 1000)
+
+
+class Leases:
+    """Grant, revoke, keep alive, look up; `done` callbacks come when the change is durable."""
+
+    def __init__(self, writer: Writer, clock: Clock, call_later: Callable[[float, Callable[[], None]], Timer]) -> None:
+        self.table = LeaseTable()
+        self.clock = ServedClock(clock)
+        self._writer = writer
+        self._call_later = call_later
+        self._expiry: Timer | None = None
+        self._expiry_at = 0
+        self._checkpoint: Timer | None = None
+        self._running = False
+
+    def grant(self, lease_id: int, ttl: int, done: Callable[[Lease | BrainError], None]) -> None:
+        """A lease with `lease_id`, or with a new random positive id for 0."""
+        try:
+            self._writer.charge(LEASE_COST)
+            pending = self._writer.pending()
+            lease = self.table.grant(lease_id or self._unused_id(), ttl, self.clock.now(), pending.undo)
+        except BrainError as error:
+            done(error)
+            return
+        pending.write(Table.META, lease_key(lease.lease_id), encode_lease(lease))
+        pending.answer(done, lease, lambda: self.grant(lease.lease_id, ttl, done), None)
+        self._writer.wake()
+        self._arm()
+
+    def revoke(self, lease_id: int, done: Callable[[BrainError | None], None]) -> None:
+        """Remove the lease and delete its keys."""
+        try:
+            self._remove(lease_id, lambda answer: done(answer if isinstance(answer, BrainError) else None))
+        except BrainError as error:
+            done(error)
+
+    def keep_alive(self, lease_id: int, done: Callable[[int | BrainError], None]) -> None:
+        """The whole time to live again: `done` gets it in seconds, 0 for a lease that is gone."""
+        try:
+            pending = self._writer.pending()
+            lease = self.table.renew(lease_id, self.clock.now())
+        except LeaseNotFound:
+            done(0)
+            return
+        except BrainError as error:
+            done(error)
+            return
+        pending.write(Table.META, lease_key(lease_id), encode_lease(lease))
+        pending.answer(done, lease.ttl, lambda: self.keep_alive(lease_id, done), None)
+        self._writer.wake()
+
+    def time_to_live(self, lease_id: int) -> Remaining:
+        return self.table.time_to_live(lease_id, self.clock.now())
+
+    def list(self) -> list[int]:
+        """Ids, the first to expire first."""
+        return self.table.by_deadline()
+
+    def start(self) -> None:
+        """Expire from now on."""
+        self._running = True
+        self._arm()
+
+    def stop(self) -> None:
+        self._running = False
+        for timer in (self._expiry, self._checkpoint):
+            if timer is not None:
+                timer.cancel()
+        self._expiry = self._checkpoint = None
+
+    def _unused_id(self) -> int:
+        while True:
+            lease_id = secrets.randbits(63)
+            if lease_id and not self.table.holds(lease_id):
+                return lease_id
+
+    def _remove(self, lease_id: int, done: Callable[[object], None]) -> None:
+        pending = self._writer.pending()
+        lease = self.table.remove(lease_id, pending.undo)
+        view, revision = self._writer.view(), pending.revision + 1
+        changes: list[Change] = []
+        for key in sorted(lease.keys):
+            kv = view.get(key)
+            if kv is not None:
+                changes.append((int(EventKind.DELETE), key, encode_kv(key, 0, revision, 0, b"", 0), kv, False))
+        if changes:
+            pending.record(changes)
+        pending.write(Table.META, lease_key(lease_id), None)
+        pending.answer(done, None, lambda: self._again(lease_id, done), None)
+        self._writer.wake()
+
+    def _again(self, lease_id: int, done: Callable[[object], None]) -> None:
+        try:
+            self._remove(lease_id, done)
+        except BrainError as error:
+            done(error)
+
+    def _arm(self) -> None:
+        """Wake at the first deadline, and once a second for the clock."""
+        deadline = self.table.next_deadline()
+        if not self._running or deadline is None:
+            return
+        if self._checkpoint is None:
+            self._checkpoint = self._call_later(CHECKPOINT, self._store_clock)
+        if self._expiry is None or deadline < self._expiry_at:
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._expiry_at = deadline
+            self._expiry = self._call_later(max(0, deadline - self.clock.now()) / 1000, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        try:
+            for lease_id in self.table.expired(self.clock.now(), EXPIRE_AT_ONCE):
+                self._remove(lease_id, self._expired)
+        except BrainError as error:
+            self._expired(error)
+        else:
+            self._arm()
+
+    def _expired(self, outcome: object) -> None:
+        """An expiry that was refused is tried again a second later."""
+        if isinstance(outcome, BrainError) and self._running:
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._expiry_at = self.clock.now() + 1000
+            self._expiry = self._call_later(1.0, self._expire)
+
+    def _store_clock(self) -> None:
+        self._checkpoint = None
+        if not len(self.table):
+            return
+        try:
+            self._writer.pending().write(Table.META, META_CLOCK, encode_u64(self.clock.now()))
+        except BrainError:
+            pass  # a full queue stores the clock by itself, a stopped store never again
+        else:
+            self._writer.wake()
+        self._arm()
