@@ -9,7 +9,7 @@ readonly venv="$PWD/.venv"
 readonly stamps="$venv/.stamps"
 step="preparing"
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi >&2; }
 fail() { printf '\nsetup stopped while %s.\n%s\n' "$step" "$1" >&2; exit 1; }
 trap 'status=$?; [ $status -eq 0 ] || [ -n "${told:-}" ] || printf "\nsetup stopped while %s (see above); run it again, it goes on where it stopped.\n" "$step" >&2' EXIT
 
