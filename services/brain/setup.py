@@ -13,7 +13,7 @@ MODULES: dict[str, list[str]] = {
     "wharf.brain.engine._lmdb": ["lmdb"],
     "wharf.brain.engine._commit": ["lmdb"],
     "wharf.brain.store._index": [],
-    "wharf.brain.store._read": [],
+    "wharf.brain.store._read": ["lmdb"],
     "wharf.brain.store._codec": [],
 }
 

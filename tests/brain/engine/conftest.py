@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Batch, Engine, EngineError, Write
 

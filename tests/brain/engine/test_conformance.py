@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from brain.engine.conftest import submit_all, write
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Batch, Engine, EngineError, Fenced, Table
@@ -15,7 +14,9 @@ from wharf.brain.engine.base import Batch, Engine, EngineError, Fenced, Table
 NOW, LOG = Table.NOW, Table.LOG
 
 
-def pairs(engine: Engine, start: bytes = b"", end: bytes | None = None, limit: int = 0, reverse: bool = False) -> list[bytes]:
+def pairs(
+    engine: Engine, start: bytes = b"", end: bytes | None = None, limit: int = 0, reverse: bool = False
+) -> list[bytes]:
     snapshot = engine.snapshot()
     try:
         return [key for key, _ in snapshot.scan(NOW, start, end, limit, reverse)]
@@ -42,7 +43,11 @@ def test_a_batch_lands_whole_and_moves_the_revision(engine: Engine) -> None:
 def test_the_same_key_in_two_tables_is_two_records(engine: Engine) -> None:
     write(engine, (NOW, b"k", b"now"), (Table.HISTORY, b"k", b"then"))
     snapshot = engine.snapshot()
-    assert (snapshot.get(NOW, b"k"), snapshot.get(Table.HISTORY, b"k"), snapshot.get(LOG, b"k")) == (b"now", b"then", None)
+    assert (snapshot.get(NOW, b"k"), snapshot.get(Table.HISTORY, b"k"), snapshot.get(LOG, b"k")) == (
+        b"now",
+        b"then",
+        None,
+    )
 
 
 def test_a_batch_applies_its_writes_in_order(engine: Engine) -> None:
@@ -70,7 +75,9 @@ def test_a_snapshot_does_not_move(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("epoch", "expected"), [(1, 1), (0, 2), (0, 0)], ids=["another epoch", "a later revision", "an earlier revision"]
 )
-def test_a_batch_that_expects_another_state_is_fenced_and_writes_nothing(engine: Engine, epoch: int, expected: int) -> None:
+def test_a_batch_that_expects_another_state_is_fenced_and_writes_nothing(
+    engine: Engine, epoch: int, expected: int
+) -> None:
     with pytest.raises(Fenced):
         engine.commit(Batch(epoch, expected, expected + 1, [(NOW, b"k", b"v")]))
     snapshot = engine.snapshot()

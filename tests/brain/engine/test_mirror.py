@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 
+from brain.engine.conftest import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from brain.engine.conftest import write
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Snapshot, Table
 
@@ -19,10 +18,17 @@ BOUNDS = st.one_of(KEYS, st.just(b""), st.sampled_from([b"k" * 600, b"\xff" * 70
 VALUES = st.one_of(st.none(), st.binary(max_size=20), st.sampled_from([b"", b"v" * 127, b"v" * 128, b"v" * 3000]))
 WRITES = st.lists(st.tuples(st.sampled_from([1, 2, 3]), KEYS, VALUES), max_size=12)
 SCANS = st.tuples(
-    st.sampled_from([1, 2, 3]), BOUNDS, st.one_of(st.none(), BOUNDS), st.integers(0, 5), st.booleans(), st.integers(0, 400)
+    st.sampled_from([1, 2, 3]),
+    BOUNDS,
+    st.one_of(st.none(), BOUNDS),
+    st.integers(0, 5),
+    st.booleans(),
+    st.integers(0, 400),
 )
 STEPS = st.lists(
-    st.one_of(WRITES.map(lambda step: ("write", step)), SCANS.map(lambda step: ("read", step)), st.just(("hold", None))),
+    st.one_of(
+        WRITES.map(lambda step: ("write", step)), SCANS.map(lambda step: ("read", step)), st.just(("hold", None))
+    ),
     max_size=15,
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from wharf.brain.store import keys
 from wharf.common.pb.etcd import kv_pb2
 

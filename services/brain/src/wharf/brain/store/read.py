@@ -1,16 +1,17 @@
 """Everything brain answers about what is stored, now or at an earlier revision.
 
 Owns the loop's snapshot, the index of live keys and the churn that makes counts exact. Reads what is durable and
-published, nothing pending. Invariant: snapshot, index and `revision` always speak of the same state; `publish` moves
+published, nothing pending. Invariant: snapshot, index and `revision` always speak of the same state; `advance` moves
 all three at once.
 
 A list costs O(page + log n): the latest one is a scan of live keys, an older one also passes what changed since, its
-count comes from the index and the churn. What is larger than `THRESHOLD` is read in pieces while it is sent, at its
-revision."""
+count comes from the index and the churn. What is larger than `ReadLimits.whole` is read in pieces while it is sent,
+at its revision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from wharf.brain.engine._lmdb import ReadTxn
@@ -33,25 +34,38 @@ from wharf.brain.store.keys import (
 )
 from wharf.brain.store.order import SORT_KEYS, is_custom, next_limit, passes, reads_all
 from wharf.brain.store.pages import KVS_TAG, Page, Span, after, live_keys, log_changes, page_of, read_page
-from wharf.brain.store.shapes import EventKind, RangeAnswer, RangeOp, Revision, SortOrder, SortTarget
+from wharf.brain.store.shapes import RangeAnswer, RangeOp, Revision, SortOrder, SortTarget
 
-THRESHOLD = 8 << 20  # framed bytes from which a list is answered in parts
-PIECE = 1 << 20  # framed bytes of a part
 FIRST_CHUNK = 10  # keys in the first message of a range stream
 UNBOUNDED = (1 << 63) - 1
+Attach = Callable[[bytes, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """Framed bytes: a list up to `whole` is answered at once, a larger one in pieces of about `piece`, read while
+    it is sent.
+    """
+
+    whole: int = 8 << 20
+    piece: int = 1 << 20
+
+
+def _attach_nothing(_: bytes, __: int) -> None: ...
 
 
 class Reader:
     """The read side of a store; for the loop thread."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Reads all live keys into the index; `leased` then holds (lease, key) of those attached to a lease."""
+    def __init__(self, engine: Engine, attach: Attach = _attach_nothing, limits: ReadLimits | None = None) -> None:
+        """Reads all live keys into the index; `attach(key, lease)` is called for those attached to a lease."""
         self._engine = engine
+        self._limits = limits or ReadLimits()
         self._snapshot = engine.snapshot()
         self.revision = self._snapshot.revision
         self.index = Index()
         self._long = Index()
-        self.leased = self._load()
+        self._load(attach)
         floor = max(self.compact_revision(), 1)
         self._churn = Churn(floor)
         self._churn.record(self._changes_after(floor))
@@ -59,21 +73,13 @@ class Reader:
     def close(self) -> None:
         self._snapshot.close()
 
-    def publish(self, revisions: Sequence[Revision]) -> None:
-        """Show what the engine has committed up to the last of `revisions`."""
+    def advance(self, changes: Sequence[Change]) -> None:
+        """Show the engine's newest state, which differs from the one shown by these births and deaths of keys."""
         self.refresh()
-        changes: list[Change] = []
-        for revision in revisions:
-            for event in revision.events:
-                if event.kind == EventKind.DELETE:
-                    self.index.discard(event.key)
-                    if is_long(event.key):
-                        self._long.discard(event.key)
-                    changes.append((revision.revision, event.key, False))
-                elif event.prev is None and self.index.add(event.key):
-                    if is_long(event.key):
-                        self._long.add(event.key)
-                    changes.append((revision.revision, event.key, True))
+        for _, key, born in changes:
+            held = self.index.add(key) if born else self.index.discard(key)
+            if held and is_long(key):
+                self._long.add(key) if born else self._long.discard(key)
         if changes:
             self._churn.record(changes)
 
@@ -96,7 +102,7 @@ class Reader:
         return self._snapshot.get(Table.NOW, skey(key))
 
     def scan_now(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """(key, KeyValue) of the live keys of a range, in key order. Take it all before the next `publish`."""
+        """(key, KeyValue) of the live keys of a range, in key order. Take it all before the next `advance`."""
         if self._long_in_the_way(start, end):
             for key in self.index.keys(start, end):
                 yield key, self._live(key)
@@ -120,7 +126,7 @@ class Reader:
             return RangeAnswer(revision_now, b"", 0, self.count(span.start, span.end, span.revision), False)
         if is_custom(op):
             return self._custom(op, span, revision_now)
-        page = self._page(self._snapshot, span, max(op.limit, 0), THRESHOLD)
+        page = self._page(self._snapshot, span, max(op.limit, 0), self._limits.whole)
         if not op.range_end:
             return RangeAnswer(revision_now, page.framed, page.taken, page.taken, False, page.length)
         count = self.count(span.start, span.end, span.revision)
@@ -185,11 +191,11 @@ class Reader:
         """A snapshot of the newest state for a long job in another thread; the caller closes it."""
         return self._engine.snapshot()
 
-    def _load(self) -> list[tuple[int, bytes]]:
-        leased: list[tuple[int, bytes]] = []
+    def _load(self, attach: Attach) -> None:
         long: list[bytes] = []
-        for keys, with_lease in live_keys(self._snapshot):
-            leased += with_lease
+        for keys, leased in live_keys(self._snapshot):
+            for lease, key in leased:
+                attach(key, lease)
             if any(map(is_long, keys)):
                 long += filter(is_long, keys)
                 keys = [key for key in keys if not is_long(key)]  # noqa: PLW2901  the rare case only
@@ -197,7 +203,6 @@ class Reader:
         for key in long:
             self.index.add(key)
             self._long.add(key)
-        return leased
 
     def _changes_after(self, revision: int) -> Iterable[Change]:
         if isinstance(self._snapshot, ReadTxn):
@@ -266,7 +271,7 @@ class Reader:
         cut = True
         while cut:
             self._check_readable(span.revision)
-            page = self._page(self._snapshot, span, left, PIECE)
+            page = self._page(self._snapshot, span, left, self._limits.piece)
             yield page.framed
             left -= page.taken if left else 0
             cut = page.cut and bool(left or not limited)
@@ -285,7 +290,7 @@ class Reader:
         pieces = [frame(KVS_TAG, encode_kv(kv._replace(value=b"") if op.keys_only else kv)) for kv in rows]
         count = self.count(span.start, span.end, span.revision)
         length = sum(map(len, pieces))
-        if length > THRESHOLD:
+        if length > self._limits.whole:
             return RangeAnswer(revision_now, b"", len(rows), count, more, length, iter(pieces))
         return RangeAnswer(revision_now, b"".join(pieces), len(rows), count, more, length)
 
