@@ -6,7 +6,7 @@ is the `Owner`'s. Nothing here reads a clock or waits: scheduling is passed in.
 Invariant: a batch is announced exactly when the engine has it, in order, and every entry of it is answered exactly
 once:
 
-    filling ──flush──▶ flying ──done(None)──▶ settle (state becomes visible) ─▶ next flush ─▶ announce (watchers, clients)
+    filling ──flush──▶ flying ──done(None)──▶ settle (state becomes visible) ▶ next flush ▶ announce (watchers, clients)
                          │ EngineFull: its entries are refused, entries that saw it are evaluated again on what is left
                          │ CommitUnknown: the engine is read until it says; nothing is answered before
                          └ Fenced, anything else: everything is refused and nothing is accepted any more
@@ -209,8 +209,8 @@ class Commits:
     def _landed(self, flight: _Flight) -> None:
         self._flight, self.below, self._unsure = None, NOTHING, False
         self.batches += 1
-        # Only the owner's snapshot separates what is published from what is not: it moves before the next batch can
-        land.self._owner.settle(flight.pending)
+        # The owner's snapshot parts what is published from what is not: it moves before the next batch can land.
+        self._owner.settle(flight.pending)
         self._flush()
         if flight.side is not None:
             flight.side(None)

@@ -10,7 +10,7 @@ it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from wharf.brain.store.keys import range_bounds
@@ -27,6 +27,20 @@ class View(Protocol):
 
     def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """(key, KeyValue) with start <= key < end, in key order; end None: no upper bound."""
+
+
+class Published:
+    """What is below all layers."""
+
+    __slots__ = ("get", "scan")
+
+    def __init__(
+        self,
+        get: Callable[[bytes], bytes | None],
+        scan: Callable[[bytes, bytes | None], Iterator[tuple[bytes, bytes]]],
+    ) -> None:
+        self.get = get
+        self.scan = scan
 
 
 class Layer:

@@ -28,13 +28,14 @@ from wharf.brain.store.keys import (
     META_COMPACT,
     META_MEMBER,
     encode_u64,
+    encode_varint,
     parse_lease_key,
     parse_u64,
     prefix_end,
 )
 from wharf.brain.store.leases import Leases
-from wharf.brain.store.overlay import View, rewound, select, stacked
-from wharf.brain.store.present import Present, open_present
+from wharf.brain.store.overlay import Published, View, rewound, select, stacked
+from wharf.brain.store.read import Reader
 from wharf.brain.store.shapes import (
     Committed,
     DeleteAnswer,
@@ -87,7 +88,8 @@ class Store:
         self._clock = clock or BootClock()
         self._stopped = False
         self._refusal: BrainError | None = None  # what every request is answered with
-        self._present: Present
+        self._reader: Reader
+        self._published: View
         self._commits: Commits
         self._lane: KubeLane
         self.leases: Leases
@@ -105,14 +107,14 @@ class Store:
         finally:
             snapshot.close()
         self.header = Header(self.cluster_id, self.member_id, RAFT_TERM)
-        self._present = open_present(self.engine, self.leases.table.attach_stored)
+        self._reader = Reader(self.engine, self.leases.table.attach_stored)
+        self._published = Published(self._reader.get, self._reader.scan_now)
         self._commits = Commits(
             self.engine, epoch, self.revision, self, loop.call_soon, loop.call_later, self._limits.commits
         )
-        self._lane = KubeLane(self.header, self._present.get, self.leases.table)
+        self._lane = KubeLane(self.header, self._reader.get, self.leases.table)
         self._apply_alarms()
         self.leases.start()
-        self._present.start_compaction(self._commits.submit_side, loop, self.compact_revision)
 
     async def stop(self) -> None:
         """Finish what was accepted, then let go; nothing is accepted any more. The engine stays open."""
@@ -120,12 +122,11 @@ class Store:
             return
         self._stopped = True
         self.leases.stop()
-        await self._present.stop_compaction()
         idle = asyncio.Event()
         self._commits.when_idle(idle.set)
         await idle.wait()
         self._commits.halt(Stopped())
-        self._present.close()
+        self._reader.close()
 
     def _load_meta(self, snapshot: Snapshot, epoch: int) -> None:
         meta = dict(snapshot.scan(Table.META, b"", None))
@@ -155,7 +156,7 @@ class Store:
         """A range of published state: linearizable, because everything acknowledged is published. Raises BrainError."""
         if self._refusal is not None:
             raise self._refusal
-        return self._present.range(op, self.revision, self.compact_revision)
+        return self._reader.range(op, self.revision, self.compact_revision)
 
     def range_fast(self, message: bytes) -> bytes | tuple[int, Iterator[bytes]] | None:
         """RangeResponse for RangeRequest bytes of kube-apiserver's shapes, (length, pieces) of a large one; None: not
@@ -168,16 +169,16 @@ class Store:
             return None
         key, range_end, limit, revision, keys_only, count_only = shape
         if not (range_end or revision or keys_only or count_only):
-            kv = self._present.get(key)
+            kv = self._reader.get(key)
             head = self.header.encode(self.revision)
             return head if kv is None else b"%b%b\x20\x01" % (head, frame(0x12, kv))
-        answer = self._present.range(
+        answer = self._reader.range(
             RangeOp(key, range_end, limit, revision, keys_only=keys_only, count_only=count_only),
             self.revision,
             self.compact_revision,
         )
         head = self.header.encode(answer.revision)
-        tail = self._present.range_tail(answer)
+        tail = _range_tail(answer)
         if answer.parts is None:
             return b"%b%b%b" % (head, answer.framed, tail)
         return len(head) + answer.framed_length + len(tail), _pieces(head, answer.parts, tail)
@@ -238,10 +239,7 @@ class Store:
             return
 
         def recorded(error: BrainError | None) -> None:
-            if error is not None or not physical:
-                done(error)
-            else:
-                self._present.when_compacted(revision, done)
+            done(error)
 
         pending, before = self._commits.filling, self._next_compact
         pending.undo.append(lambda: self._set_next_compact(before))
@@ -293,7 +291,7 @@ class Store:
         self._commits.wake()
 
     def view(self) -> View:
-        return stacked(self._present, (self._commits.below, self._commits.filling.now))
+        return stacked(self._published, (self._commits.below, self._commits.filling.now))
 
     def charge(self, cost: int) -> None:
         if cost and cost >= self._lane.room:
@@ -324,7 +322,7 @@ class Store:
     def _pinned(self, op: RangeOp) -> RangeAnswer:
         """A range at a revision that a transaction names: published, or still pending."""
         if op.revision <= self.revision:
-            answer = self._present.range(op, self.revision, self.compact_revision)
+            answer = self._reader.range(op, self.revision, self.compact_revision)
             if answer.parts is None:
                 return answer
             return replace(answer, framed=b"".join(answer.parts), parts=None)
@@ -346,14 +344,12 @@ class Store:
         return ((Table.META, META_CLOCK, encode_u64(self.leases.clock.now())),)
 
     def settle(self, pending: Pending) -> None:
-        self._present.advance(pending.births)
+        self._reader.advance(pending.births)
         self.revision = pending.revision
         self.compact_revision = max(self.compact_revision, pending.compacts)
         self._measure_room()
 
     def announce(self, pending: Pending) -> None:
-        if pending.compacts >= 0:
-            self._present.compact(pending.compacts)
         if pending.events:
             for listener in self._listeners:
                 listener(pending.events, pending.revision)
@@ -397,6 +393,12 @@ class Store:
 
     def _nospace_raised(self, _: BrainError | None) -> None:
         self._raising_alarm = False
+
+
+def _range_tail(answer: RangeAnswer) -> bytes:
+    """The fields of RangeResponse after its KeyValues: more, count."""
+    more = b"\x18\x01" if answer.more else b""
+    return more + b"\x20" + encode_varint(answer.count) if answer.count else more
 
 
 def _pieces(head: bytes, parts: Iterator[bytes], tail: bytes) -> Iterator[bytes]:

@@ -207,9 +207,9 @@ def answer_range(found: Iterator[tuple[bytes, bytes]], op: RangeOp, revision: in
     kvs = [kv for _, kv in found]
     count = len(kvs)
     filtered = _filter(kvs, op)
-    if 0 < op.limit and op.sort_order is SortOrder.NONE and filtered is kvs:
-        filtered = kvs[: op.limit + 1]  # as in etcd: without an order only the first keys are sorted, and one for
-        `more`
+    if op.limit > 0 and op.sort_order is SortOrder.NONE and filtered is kvs:
+        # As in etcd: without an order only the first keys are sorted, and one more to tell whether there are any.
+        filtered = kvs[: op.limit + 1]
     kvs, order = filtered, op.sort_order
     if order is SortOrder.DESCEND or op.sort_target is not SortTarget.KEY:
         field = _SORT_FIELD[op.sort_target]
