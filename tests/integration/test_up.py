@@ -1,0 +1,164 @@
+"""`wharf up` as people use it: a real control plane on brain, from the command line alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wharf.cli.embedded import identity
+from wharf.cli.embedded.layout import Layout
+from wharf.cli.embedded.ports import free_port
+from wharf.cli.embedded.state import load
+from wharf.cli.kube.binaries import locate
+
+WHARF = (sys.executable, "-m", "wharf.cli")
+START_SECONDS = 180.0
+PARTS = ["brain", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+
+
+class System:
+    """One directory with free ports, driven through the command."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.flags = ["--dir", str(root)]
+        names = ("port", "brain-port", "brain-health-port", "controller-manager-port", "scheduler-port")
+        self.ports = [word for name in names for word in (f"--{name}", str(free_port()))]
+
+    def wharf(self, *words: str, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*WHARF, *words, *self.flags], capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        done = self.wharf("up", "--detach", *self.ports)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done
+
+    def status(self) -> tuple[int, dict[str, Any]]:
+        done = self.wharf("status", "--output", "json")
+        return done.returncode, json.loads(done.stdout)
+
+    def kubectl(self, *words: str) -> str:
+        command = [str(locate("kubectl")), f"--kubeconfig={self.root}/kubeconfig", "--request-timeout=20s", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    def recorded(self) -> list[identity.Identity]:
+        system = load(Layout(self.root).state)
+        return [] if system is None else [system.supervisor, *(part.who for part in system.parts)]
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    made = System(tmp_path / "wharf")
+    yield made
+    recorded = made.recorded()
+    made.wharf("down")
+    assert not [who for who in recorded if identity.is_alive(who)]
+
+
+def test_a_detached_system_lives_through_down_and_up(system: System) -> None:
+    told = system.up()
+    assert f"export KUBECONFIG={system.root}/kubeconfig" in told.stdout
+    assert [word for word in PARTS if word not in told.stdout] == []
+    code, report = system.status()
+    assert (code, report["ok"]) == (0, True)
+    assert [(part["name"], part["health"]) for part in report["parts"]] == [(name, "ok") for name in PARTS]
+    assert "default" in system.kubectl("get", "namespaces", "-o", "name")
+    system.kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    uid = system.kubectl("get", "configmap", "kept", "-o", "jsonpath={.metadata.uid}")
+    assert "wharf is up already" in system.up().stdout
+
+    first = system.recorded()
+    assert system.wharf("down").returncode == 0
+    assert not [who for who in first if identity.is_alive(who)]
+    assert system.wharf("down").returncode == 0
+    assert system.wharf("status").returncode == 1
+
+    system.up()
+    assert system.kubectl("get", "configmap", "kept", "-o", "jsonpath={.metadata.uid} {.data.a}") == f"{uid} b"
+
+
+def test_a_killed_brain_shows_and_is_not_restarted(system: System) -> None:
+    system.up()
+    _, report = system.status()
+    (brain,) = (part for part in report["parts"] if part["name"] == "brain")
+    who = identity.identify(brain["pid"])
+    assert who is not None
+    assert identity.send(who, signal.SIGKILL)
+    assert identity.wait_gone(who, 10)
+    wait_for(lambda: system.status()[1]["parts"][0]["health"] == "died: killed by SIGKILL")
+    code, report = system.status()
+    assert (code, report["ok"], report["parts"][0]["pid"]) == (1, False, None)
+    assert "brain ended: killed by SIGKILL; it is not restarted" in (system.root / "logs/supervisor.log").read_text()
+    assert system.wharf("down").returncode == 0
+    system.up()
+    assert system.status()[0] == 0
+
+
+def test_ctrl_c_stops_everything_in_order(system: System) -> None:
+    command = [*WHARF, "up", *system.flags, *system.ports]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as shell:
+        assert shell.stderr is not None
+        lines = []
+        for line in shell.stderr:
+            lines.append(line)
+            if "Ctrl-C stops it" in line:
+                break
+        running = system.recorded()
+        assert len(running) == 1 + len(PARTS), "".join(lines)
+        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
+        rest = shell.stderr.read()
+        assert shell.wait(60) == 0
+    assert not [who for who in running if identity.is_alive(who)]
+    stopped = [line.split()[1] for line in rest.splitlines() if " stopped in " in line]
+    assert sorted(stopped[:2]) == PARTS[2:]
+    assert stopped[2:] == ["kube-apiserver", "brain"]
+    assert system.wharf("status").returncode == 1
+
+
+def test_nothing_of_it_is_open_to_others(system: System) -> None:
+    system.up()
+    code, report = system.status()
+    assert code == 0
+    assert oct(system.root.stat().st_mode & 0o777) == "0o700"
+    endpoints = {part["name"]: part["endpoint"].removeprefix("https://") for part in report["parts"]}
+    assert all(endpoint.startswith("127.0.0.1:") for endpoint in endpoints.values())
+    # brain answers nobody without a certificate of its own authority, the cluster administrator's included.
+    files = system.root / "pki"
+    for extra in ([], ["--cert", str(files / "kube/admin.crt"), "--key", str(files / "kube/admin.key")]):
+        asked = ["curl", "-s", "--cacert", str(files / "brain/ca.crt"), *extra, f"https://{endpoints['brain']}/version"]
+        assert subprocess.run(asked, capture_output=True, timeout=20, check=False).returncode != 0
+
+
+def test_a_taken_port_is_one_clear_line(system: System) -> None:
+    system.up()
+    other = System(system.root.parent / "other")
+    other.ports = system.ports
+    done = other.wharf("up", "--detach", *other.ports)
+    assert done.returncode == 1
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("error: port ")
+    assert "is taken by kube-apiserver (pid " in first
+    assert "--port (0: any free one)" in first
+    assert other.recorded() == []
+
+
+def wait_for(true: Callable[[], bool], timeout: float = 20.0) -> None:
+    """Each look is a process of its own, so looking again is pause enough."""
+    over = threading.Event()
+    timer = threading.Timer(timeout, over.set)
+    timer.start()
+    try:
+        while not true():
+            assert not over.is_set()
+    finally:
+        timer.cancel()
