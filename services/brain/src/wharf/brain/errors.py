@@ -224,3 +224,11 @@ class MalformedMessage(BrainError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.text = f"grpc: failed to unmarshal the received message: {reason}"
+
+
+class ClientSideError(BrainError):
+    """A store's error as it looks after passing through a client inside the server: the same text, without its code."""
+
+    def __init__(self, error: BrainError) -> None:
+        super().__init__(error.text)
+        self.text = error.text

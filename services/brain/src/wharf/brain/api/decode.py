@@ -1,9 +1,10 @@
 """Request bytes → the store's operations: parsing, and etcd's checks in etcd's order.
 
-Which of several faults is reported is part of the API, so the order here is etcd's: option enums after the key, the number of
-operations before the operations, overlaps last. Pure apart from the protobuf library.
+Which of several faults is reported is part of the API, so the order here is etcd's: option enums after the key, the
+number of operations before the operations, overlaps last. Pure apart from the protobuf library.
 
-Invariant: whatever comes out satisfies every rule the store takes for granted (keys present, enums known, limits not negative).
+Invariant: whatever comes out satisfies every rule the store takes for granted (keys present, enums known, limits not
+negative).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
-
 from wharf.brain.api.intervals import check_overlaps
+from wharf.brain.api.malformed import why_malformed
 from wharf.brain.api.pb import rpc
 from wharf.brain.errors import (
     InvalidSortOption,
@@ -68,7 +69,7 @@ def parse(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise MalformedRequest(str(error)) from error
+        raise MalformedRequest(why_malformed(kind.DESCRIPTOR.name, data)) from error
 
 
 def parse_message(kind: type[M], data: bytes) -> M:
@@ -76,7 +77,7 @@ def parse_message(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise MalformedMessage(str(error)) from error
+        raise MalformedMessage(why_malformed(kind.DESCRIPTOR.name, data)) from error
 
 
 def check_size(data: bytes, max_request_bytes: int) -> None:
@@ -183,3 +184,8 @@ def _compare(request: rpc.Compare) -> Compare:
     if request.WhichOneof("target_union") == field:
         value = _VALUES[target](request)
     return Compare(request.key, target, result, value, request.range_end)
+
+
+def is_read_only(op: TxnOp) -> bool:
+    """Only reads in either branch. A nested transaction counts as a write, as it does in etcd."""
+    return all(isinstance(inner, RangeOp) for inner in (*op.success, *op.failure))

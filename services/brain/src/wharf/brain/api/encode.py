@@ -1,7 +1,7 @@
 """Answers as protobuf bytes: framing around KeyValues that are stored serialized already.
 
-Responses are written by concatenation instead of building message objects, because almost all of a response is bytes that
-exist; what is cheap to get wrong (field numbers, omitted zeros, order) is here and nowhere else. Pure.
+Responses are written by concatenation instead of building message objects, because almost all of a response is bytes
+that exist; what is cheap to get wrong (field numbers, omitted zeros, order) is here and nowhere else. Pure.
 
 Invariant: what is written parses as the etcdserverpb message and, re-serialized, is the same bytes.
 """

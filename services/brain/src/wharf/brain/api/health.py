@@ -1,7 +1,7 @@
 """/health, /livez, /readyz, /healthz and /version, in etcd's words.
 
-Pure: a path and a query in, a page out. What is checked is asked through `Checks`, so that a probe exercises the store the way a
-client would: it reads.
+Pure: a path and a query in, a page out. What is checked is asked through `Checks`, so that a probe exercises the
+store the way a client would: it reads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """etcd's rule against writing a key twice in one transaction.
 
-A put must not meet another put of the same key, nor a delete whose range holds the key, among operations that may both run.
-The two branches of a nested transaction exclude each other, so the same key may be put in both. Deletes may overlap deletes.
-Pure; works on the request as parsed, before any key is read.
+A put must not meet another put of the same key, nor a delete whose range holds the key, among operations that may
+both run. The two branches of a nested transaction exclude each other, so the same key may be put in both. Deletes may
+overlap deletes. Pure; works on the request as parsed, before any key is read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wharf.brain.store.shapes import DeleteOp, Op, PutOp, TxnOp
 
 
 class _Deletes:
-    """Key ranges deleted by some operations. An end of "\\0" is taken as it stands, as etcd does here: it holds nothing."""
+    """Key ranges deleted by some operations. An end of "\\0" is taken as it stands, as etcd does: it holds nothing."""
 
     __slots__ = ("_points", "_ranges")
 

@@ -1,7 +1,7 @@
 """How a handler becomes a served method: every error has an answer, and nothing a client sends ends the process.
 
-Handlers raise BrainError and think no further; the guard turns it into the call's status. Anything else raised is a defect of
-ours: it is logged with its traceback and the client gets INTERNAL, on this call only.
+Handlers raise BrainError and think no further; the guard turns it into the call's status. Anything else raised is a
+defect of ours: it is logged with its traceback and the client gets INTERNAL, on this call only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def unary(path: str, handler: UnaryHandler) -> Method:
     def guarded(data: bytes, call: Call) -> None:
         try:
             handler(data, call)
-        except Exception as error:  # noqa: BLE001 whatever it is, the client gets an answer
+        except Exception as error:  # whatever it is, the client gets an answer
             fail(call, error)
 
     return Method(path, Kind.UNARY, guarded)
@@ -38,7 +38,7 @@ def stream(path: str, handler: StreamHandler) -> Method:
     def guarded(call: Call) -> None:
         try:
             handler(call)
-        except Exception as error:  # noqa: BLE001 as above
+        except Exception as error:  # as above
             fail(call, error)
 
     return Method(path, Kind.STREAM, guarded)
@@ -50,7 +50,7 @@ def guard(call: Call, callback: Callable[[bytes], None]) -> Callable[[bytes], No
     def guarded(data: bytes) -> None:
         try:
             callback(data)
-        except Exception as error:  # noqa: BLE001 as above
+        except Exception as error:  # as above
             fail(call, error)
 
     return guarded

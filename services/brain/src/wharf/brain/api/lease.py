@@ -1,0 +1,120 @@
+"""etcdserverpb.Lease: Grant, Revoke, KeepAlive, TimeToLive, Leases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakSet
+
+from wharf.brain.api import decode
+from wharf.brain.api.encode import frame_values, number
+from wharf.brain.api.node import Node
+from wharf.brain.api.pb import rpc
+from wharf.brain.api.service import fail, guard, stream, unary
+from wharf.brain.errors import BrainError
+from wharf.brain.store.leases import Leases
+from wharf.brain.store.ttl import Lease
+from wharf.wire.rpc import Call, Method
+
+_SERVICE = "/etcdserverpb.Lease/"
+
+
+class LeaseApi:
+    def __init__(self, node: Node) -> None:
+        self._store = node.store
+        self._leases = node.store.leases
+        self._header = node.encoder.header
+        self._open: WeakSet[KeepAliveStream] = WeakSet()
+
+    def stop(self, reason: BrainError) -> None:
+        """End the keep-alive streams."""
+        for stream_ in tuple(self._open):
+            stream_.fail(reason)
+
+    def methods(self) -> list[Method]:
+        return [
+            unary(_SERVICE + "LeaseGrant", self.grant),
+            unary(_SERVICE + "LeaseRevoke", self.revoke),
+            stream(_SERVICE + "LeaseKeepAlive", self.keep_alive),
+            unary(_SERVICE + "LeaseTimeToLive", self.time_to_live),
+            unary(_SERVICE + "LeaseLeases", self.leases),
+        ]
+
+    def grant(self, data: bytes, call: Call) -> None:
+        request = decode.parse(rpc.LeaseGrantRequest, data)
+
+        def done(granted: Lease | BrainError) -> None:
+            if isinstance(granted, BrainError):
+                fail(call, granted)
+            else:
+                body = number(0x10, granted.lease_id) + number(0x18, granted.ttl)
+                call.reply(self._header(self._store.revision) + body)
+
+        self._leases.grant(request.ID, request.TTL, done)
+
+    def revoke(self, data: bytes, call: Call) -> None:
+        request = decode.parse(rpc.LeaseRevokeRequest, data)
+
+        def done(error: BrainError | None) -> None:
+            if error is not None:
+                fail(call, error)
+            else:
+                call.reply(self._header(self._store.revision))
+
+        self._leases.revoke(request.ID, done)
+
+    def keep_alive(self, call: Call) -> None:
+        """A renewal per message; a lease that is gone answers with a TTL of 0."""
+        stream_ = KeepAliveStream(self._leases, lambda: self._header(self._store.revision), call)
+        self._open.add(stream_)
+        call.on_message = guard(call, stream_.renew)
+        call.on_half_close = stream_.half_close
+
+    def time_to_live(self, data: bytes, call: Call) -> None:
+        request = decode.parse(rpc.LeaseTimeToLiveRequest, data)
+        left = self._leases.time_to_live(request.ID)
+        body = number(0x10, left.lease_id) + number(0x18, left.ttl) + number(0x20, left.granted_ttl)
+        keys = frame_values(0x2A, left.keys) if request.keys else b""
+        call.reply(self._header(self._store.revision) + body + keys)
+
+    def leases(self, data: bytes, call: Call) -> None:
+        decode.parse(rpc.LeaseLeasesRequest, data)
+        listed = frame_values(0x12, (number(0x08, lease_id) for lease_id in self._leases.list()))
+        call.reply(self._header(self._store.revision) + listed)
+
+
+class KeepAliveStream:
+    """One stream of renewals; it ends when the client has said its last and everything is answered."""
+
+    def __init__(self, leases: Leases, header: Callable[[], bytes], call: Call) -> None:
+        self._leases = leases
+        self._header = header
+        self._call = call
+        self._unanswered = 0
+        self._half_closed = False
+
+    def renew(self, data: bytes) -> None:
+        """The header is taken before the renewal: a client never sees a lease alive at a revision at which it was gone."""
+        lease_id = decode.parse_message(rpc.LeaseKeepAliveRequest, data).ID
+        header = self._header()
+
+        def done(ttl: int | BrainError) -> None:
+            self._unanswered -= 1
+            if isinstance(ttl, BrainError):
+                fail(self._call, ttl)
+                return
+            self._call.send(header + number(0x10, lease_id) + number(0x18, ttl))
+            self._end_if_over()
+
+        self._unanswered += 1
+        self._leases.keep_alive(lease_id, done)
+
+    def half_close(self) -> None:
+        self._half_closed = True
+        self._end_if_over()
+
+    def fail(self, reason: BrainError) -> None:
+        fail(self._call, reason)
+
+    def _end_if_over(self) -> None:
+        if self._half_closed and not self._unanswered:
+            self._call.finish()

@@ -1,0 +1,153 @@
+"""etcdserverpb.Maintenance: Status, Alarm, Defragment, Hash, HashKV, Snapshot, MoveLeader, Downgrade.
+
+Answers are those of an etcd cluster of one member that leads itself. Whatever takes long runs in a worker thread on its
+own snapshot; the call is answered when it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+from wharf.brain.api import decode
+from wharf.brain.api.encode import number
+from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, Node
+from wharf.brain.api.pb import rpc
+from wharf.brain.api.service import fail, server_stream, unary
+from wharf.brain.api.snapshot_stream import SnapshotStream
+from wharf.brain.errors import (
+    BadLeaderTransferee,
+    BrainError,
+    InvalidDowngradeTargetVersion,
+    UnknownMethod,
+    WrongDowngradeVersionFormat,
+)
+from wharf.brain.store.store import CORRUPT, NOSPACE, RAFT_TERM
+from wharf.common.log import get_log
+from wharf.wire.rpc import Call, Method
+
+_log = get_log("brain.maintenance")
+_SERVICE = "/etcdserverpb.Maintenance/"
+_SEMVER = re.compile(r"\d+\.\d+(\.\d+([-+].+)?)?", re.ASCII)
+_ALARMS: dict[int, str] = {rpc.NOSPACE: NOSPACE, rpc.CORRUPT: CORRUPT}
+_MINOR = CLUSTER_VERSION.rpartition(".")[0]  # etcd tells a cluster's version as "3.7"
+
+
+class MaintenanceApi:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._store = node.store
+        self._tasks = node.tasks
+        self._header = node.encoder.header
+
+    def methods(self) -> list[Method]:
+        return [
+            unary(_SERVICE + "Status", self.status),
+            unary(_SERVICE + "Alarm", self.alarm),
+            unary(_SERVICE + "Defragment", self.defragment),
+            unary(_SERVICE + "Hash", self.hash),
+            unary(_SERVICE + "HashKV", self.hash_kv),
+            server_stream(_SERVICE + "Snapshot", self.snapshot),
+            unary(_SERVICE + "MoveLeader", self.move_leader),
+            unary(_SERVICE + "Downgrade", self.downgrade),
+        ]
+
+    def status(self, data: bytes, call: Call) -> None:
+        decode.parse(rpc.StatusRequest, data)
+        store = self._store
+        body = rpc.StatusResponse(
+            version=SERVER_VERSION,
+            dbSize=store.engine.size(),
+            dbSizeInUse=store.engine.size_in_use(),
+            dbSizeQuota=self._node.limits.quota_bytes,
+            leader=store.member_id,
+            raftIndex=store.revision,
+            raftAppliedIndex=store.revision,
+            raftTerm=RAFT_TERM,
+            storageVersion=CLUSTER_VERSION,
+            errors=[f"memberID:{store.member_id} alarm:{alarm} " for alarm in store.alarms()],
+            downgradeInfo=rpc.DowngradeInfo(enabled=False),
+        )
+        call.reply(self._header(store.revision) + body.SerializeToString())
+
+    def move_leader(self, data: bytes, call: Call) -> None:
+        if decode.parse(rpc.MoveLeaderRequest, data).targetID != self._store.member_id:
+            raise BadLeaderTransferee
+        call.reply(b"")
+
+    def downgrade(self, data: bytes, call: Call) -> None:
+        """There is no older release of this store to go back to; cancelling what is not under way succeeds, as in etcd."""
+        request = decode.parse(rpc.DowngradeRequest, data)
+        if request.action not in rpc.DowngradeRequest.DowngradeAction.values():
+            raise UnknownMethod
+        if request.action == rpc.DowngradeRequest.CANCEL:
+            body = rpc.DowngradeResponse(version=_MINOR)
+            call.reply(self._header(self._store.revision) + body.SerializeToString())
+        elif _SEMVER.fullmatch(request.version):
+            raise InvalidDowngradeTargetVersion
+        else:
+            raise WrongDowngradeVersionFormat
+
+    def alarm(self, data: bytes, call: Call) -> None:
+        """List, raise or disarm. An alarm of another member, or one that is as wanted already, changes nothing."""
+        request = decode.parse(rpc.AlarmRequest, data)
+        if request.action == rpc.AlarmRequest.GET:
+            call.reply(self._alarms_response(self._raised(request.alarm)))
+            return
+        name = _ALARMS.get(request.alarm)
+        raised = request.action == rpc.AlarmRequest.ACTIVATE
+        if name is None or request.memberID != self._store.member_id:
+            call.reply(self._alarms_response(()))
+            return
+        if not raised and name not in self._store.alarms():
+            call.reply(self._alarms_response(()))
+            return
+
+        def done(error: BrainError | None) -> None:
+            if error is not None:
+                fail(call, error)
+            else:
+                call.reply(self._alarms_response((name,)))
+
+        self._store.set_alarm(name, raised, done)
+
+    def _raised(self, wanted: int) -> tuple[str, ...]:
+        names = self._store.alarms()
+        return names if wanted == rpc.NONE else tuple(name for name in names if name == _ALARMS.get(wanted))
+
+    def _alarms_response(self, names: Iterable[str]) -> bytes:
+        members = [rpc.AlarmMember(memberID=self._store.member_id, alarm=rpc.AlarmType.Value(name)) for name in names]
+        return self._header(self._store.revision) + rpc.AlarmResponse(alarms=members).SerializeToString()
+
+    def defragment(self, data: bytes, call: Call) -> None:
+        """The answer has no header, as etcd's has none."""
+        decode.parse(rpc.DefragmentRequest, data)
+        self._tasks.run(call, self._defragment())
+
+    async def _defragment(self) -> bytes:
+        _log.info("defragmenting")
+        await asyncio.to_thread(self._store.engine.defragment)
+        _log.info("defragmented", size=self._store.engine.size(), in_use=self._store.engine.size_in_use())
+        return b""
+
+    def hash(self, data: bytes, call: Call) -> None:
+        decode.parse(rpc.HashRequest, data)
+        self._tasks.run(call, self._hash())
+
+    async def _hash(self) -> bytes:
+        revision, found = await asyncio.to_thread(self._store.hash)
+        return self._header(revision) + number(0x10, found)
+
+    def hash_kv(self, data: bytes, call: Call) -> None:
+        request = decode.parse(rpc.HashKVRequest, data)
+        self._tasks.run(call, self._hash_kv(request.revision))
+
+    async def _hash_kv(self, revision: int) -> bytes:
+        found = await asyncio.to_thread(self._store.hash_kv, revision)
+        return self._header(self._store.revision) + number(0x10, found.hash) + number(0x18, found.compact_revision) + number(0x20, found.hash_revision)
+
+    def snapshot(self, data: bytes, call: Call) -> None:
+        decode.parse_message(rpc.SnapshotRequest, data)
+        stream = SnapshotStream(self._store.engine.backup, self._node.spool, CLUSTER_VERSION, call)
+        self._tasks.run(call, stream.run())

@@ -1,0 +1,54 @@
+"""Why bytes are no protobuf message, in the words of etcd's generated Go code. Pure.
+
+Only asked after parsing has failed. Fields are walked at the top level; a fault deeper inside reads as truncation, which it
+almost always is.
+"""
+
+from __future__ import annotations
+
+TRUNCATED = "unexpected EOF"
+_GROUP_END = 4
+_FIXED = {1: 8, 5: 4}  # wire type → bytes
+
+
+def why_malformed(name: str, data: bytes) -> str:
+    """The fault of `data` as a message called `name`."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        if at > len(data):
+            return TRUNCATED
+        wire_type = key & 7
+        if wire_type == _GROUP_END:
+            return f"proto: {name}: wiretype end group for non-group"
+        if not key >> 3:
+            return f"proto: {name}: illegal tag 0 (wire type {key})"
+        if wire_type in (6, 7):
+            return f"proto: illegal wireType {wire_type}"
+        at = _after(data, at, wire_type)
+        if at > len(data):
+            return TRUNCATED
+    return TRUNCATED
+
+
+def _after(data: bytes, at: int, wire_type: int) -> int:
+    """Where the next field begins; beyond the end when this one is cut off."""
+    if wire_type == 0:
+        return _varint(data, at)[1]
+    if wire_type == 2:
+        length, at = _varint(data, at)
+        return at + length
+    return at + _FIXED.get(wire_type, 0)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """(value, where it ends); beyond the end when it is cut off or longer than ten bytes."""
+    value = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    return 0, len(data) + 1

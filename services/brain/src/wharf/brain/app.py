@@ -1,0 +1,179 @@
+"""`wharf brain`: from flags to a serving node, and back down in order.
+
+Start: engine, store (which loads what lives in memory), watches, API, listeners; only then the line
+`ready to serve client requests`. Stop, on SIGTERM or SIGINT: no longer ready, streams ended, calls under way answered, store
+finished, engine closed; exit code 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from wharf.brain.api.encode import Encoder
+from wharf.brain.api.node import SERVER_VERSION, ApiLimits, Identity, Node
+from wharf.brain.api.table import Api
+from wharf.brain.api.tasks import Tasks
+from wharf.brain.autocompact import run_autocompact
+from wharf.brain.commands import find_command
+from wharf.brain.config import BrainConfig, join_warnings, load_config
+from wharf.brain.engine import open_engine
+from wharf.brain.engine.base import Engine, EngineError
+from wharf.brain.front_grpcio import GrpcioFront
+from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
+from wharf.brain.watch.hub import Hub
+from wharf.common.config import ConfigError, HelpRequested, Loaded
+from wharf.common.log import get_log, setup
+
+DRAIN_SECONDS: Final = 5.0
+
+_log = get_log("brain")
+
+
+def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run `wharf brain` with `argv`; its exit code."""
+    environment = os.environ if environment is None else environment
+    command = find_command(argv)
+    if command is not None:
+        run, words = command
+        return run(words, environment)
+    if list(argv[:1]) in (["--version"], ["version"]):
+        sys.stdout.write(f"wharf brain, etcd API {SERVER_VERSION}\n")
+        return 0
+    try:
+        loaded = load_config(argv, environment)
+    except HelpRequested as help_:
+        sys.stdout.write(help_.text)
+        return help_.exit_code
+    except ConfigError as error:
+        sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
+        return error.exit_code
+    with contextlib.ExitStack() as outputs:
+        _set_up_log(loaded.config, outputs)
+        _tell_warnings(loaded)
+        return uvloop.run(_run(loaded.config))
+
+
+async def _run(config: BrainConfig) -> int:
+    """Serve until told to stop; 1 when the start failed."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    brain = Brain(config)
+    try:
+        await brain.start()
+    except (EngineError, OSError, ValueError) as error:
+        _log.error("cannot start", reason=str(error))
+        await brain.stop()
+        return 1
+    await stop.wait()
+    _log.info("stopping")
+    await brain.stop()
+    _log.info("stopped")
+    return 0
+
+
+class Brain:
+    """The parts of one node."""
+
+    def __init__(self, config: BrainConfig) -> None:
+        self._config = config
+        self._engine: Engine | None = None
+        self._store: Store | None = None
+        self._hub: Hub | None = None
+        self._api: Api | None = None
+        self._front: GrpcioFront | None = None
+        self._compactor: asyncio.Task[None] | None = None
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Client URLs with the ports that were bound."""
+        return self._front.addresses if self._front is not None else ()
+
+    async def start(self) -> None:
+        """Everything up, or an exception; `stop` takes down what is up either way."""
+        config = self._config
+        _check_directory(config)
+        self._engine = open_engine(config.engine_url, unsafe_no_fsync=config.unsafe_no_fsync)
+        store = self._store = Store(self._engine, limits=StoreLimits(quota_bytes=max(config.quota_backend_bytes, 0)))
+        await store.start()
+        hub = self._hub = Hub(store)
+        self._api = Api(_node(config, store, hub))
+        self._front = GrpcioFront(config, self._api.methods)
+        await self._front.start()
+        self._compactor = asyncio.create_task(run_autocompact(store, config.retention))
+        _log.info(
+            "ready to serve client requests",
+            name=config.name,
+            addresses=list(self.addresses),
+            revision=store.revision,
+            cluster_id=f"{store.cluster_id:x}",
+            member_id=f"{store.member_id:x}",
+        )
+
+    async def stop(self) -> None:
+        """The parts down in order; whatever was accepted is answered or refused."""
+        if self._compactor is not None:
+            self._compactor.cancel()
+            await asyncio.gather(self._compactor, return_exceptions=True)
+        if self._api is not None:
+            await self._api.stop()
+        if self._front is not None:
+            await self._front.drain(DRAIN_SECONDS)
+        if self._store is not None:
+            await self._store.stop()
+        if self._engine is not None:
+            self._engine.close()
+
+
+def _node(config: BrainConfig, store: Store, hub: Hub) -> Node:
+    return Node(
+        identity=Identity(config.name, config.client_urls),
+        limits=ApiLimits(config.max_request_bytes, config.max_txn_ops, config.quota_backend_bytes),
+        store=store,
+        hub=hub,
+        encoder=Encoder(store.cluster_id, store.member_id, RAFT_TERM),
+        tasks=Tasks(),
+        spool=config.directory if config.engine_url.startswith("lmdb:") else None,
+    )
+
+
+def _check_directory(config: BrainConfig) -> None:
+    """The store holds every secret of a cluster: others on the machine should not read it."""
+    if not config.engine_url.startswith("lmdb://"):
+        return
+    directory = Path(config.engine_url.removeprefix("lmdb://"))
+    if directory.is_dir() and stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        _log.warn(
+            "the data directory is open to other users; 0700 is recommended",
+            directory=str(directory),
+            mode=oct(stat.S_IMODE(directory.stat().st_mode)),
+        )
+
+
+def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
+    level = {"panic": "error", "fatal": "error"}.get(config.log_level, config.log_level)
+    streams = {"default": sys.stderr, "stderr": sys.stderr, "stdout": sys.stdout}
+    name = config.log_outputs[0] if config.log_outputs else "default"
+    stream = streams.get(name) or outputs.enter_context(open(name, "a", buffering=1, encoding="utf-8"))
+    setup(level, "json" if config.log_format == "json" else "console", stream)
+
+
+def _tell_warnings(loaded: Loaded[BrainConfig]) -> None:
+    ignored, others = join_warnings(loaded.warnings)
+    if ignored:
+        _log.warn("flags of etcd that have no meaning here are ignored", flags=list(ignored))
+    for line in others:
+        _log.warn(line)
+    if loaded.config.unsafe_no_fsync:
+        _log.warn("--unsafe-no-fsync: acknowledged writes are lost when this machine crashes")

@@ -1,0 +1,163 @@
+"""`wharf brain snapshot save`, `restore` and `check`: what operators do with a store that is not the server itself.
+
+Each is a function of its own flags that returns an exit code and says on stderr, in one line, what went wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from wharf.common.config import ConfigError, HelpRequested, Loaded, Schema, load, option
+from wharf.common.parsers import DURATION, PATH, Url, url
+
+if TYPE_CHECKING:
+    import grpc
+
+_CHECKSUM: Final = hashlib.sha256().digest_size
+
+
+class CommandFailed(Exception):
+    """A command could not do its work; the text is for the terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveOptions:
+    endpoint: Url = option(
+        url("http", "https"), url("http", "https").parse("http://127.0.0.1:2379"), help="A brain (or etcd) to copy."
+    )
+    cacert: Path | None = option(PATH, None, help="CA of the server's certificate, PEM.")
+    cert: Path | None = option(PATH, None, help="Client certificate, PEM.")
+    key: Path | None = option(PATH, None, help="Its key, PEM.")
+    timeout: float = option(DURATION, 600.0, help="How long the copy may take.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    data_dir: Path | None = option(PATH, None, help="New directory for the store; must not exist or be empty.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    data_dir: Path | None = option(PATH, None, help="Directory of a stopped brain's store.")
+
+
+_SAVE: Final = Schema(
+    shape=SaveOptions,
+    program="wharf brain snapshot save",
+    service="brain_snapshot",
+    summary="Write a consistent copy of a running store to FILE.",
+    arguments=("FILE",),
+)
+_RESTORE: Final = Schema(
+    shape=RestoreOptions,
+    program="wharf brain restore",
+    service="brain_restore",
+    summary="Make a store out of FILE, a copy written by `snapshot save` or by etcdctl from a brain.",
+    arguments=("FILE",),
+)
+_CHECK: Final = Schema(
+    shape=CheckOptions,
+    program="wharf brain check",
+    service="brain_check",
+    summary="Read a whole store and compare its log, its history and its present with each other.",
+)
+
+
+def find_command(argv: Sequence[str]) -> tuple[Callable[[Sequence[str], Mapping[str, str]], int], Sequence[str]] | None:
+    """(command, its own words) if `argv` begins with one."""
+    match list(argv[:2]):
+        case ["snapshot", "save"]:
+            return save, argv[2:]
+        case ["restore", *_]:
+            return restore, argv[1:]
+        case ["check", *_]:
+            return check, argv[1:]
+    return None
+
+
+def save(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    return _run(lambda: _save(load(_SAVE, argv, environment)))
+
+
+def restore(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    return _run(lambda: _restore(load(_RESTORE, argv, environment)))
+
+
+def check(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    return _run(lambda: _check(load(_CHECK, argv, environment)))
+
+
+def _run(work: Callable[[], str]) -> int:
+    try:
+        sys.stdout.write(work() + "\n")
+    except HelpRequested as help_:
+        sys.stdout.write(help_.text)
+    except ConfigError as error:
+        sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
+        return error.exit_code
+    except (CommandFailed, OSError) as error:
+        sys.stderr.write(f"wharf brain: {error}\n")
+        return 1
+    return 0
+
+
+def _save(loaded: Loaded[SaveOptions]) -> str:
+    """Receive the copy beside its final name, check its digest, and only then give it the name."""
+    import grpc  # noqa: PLC0415 only this command needs it
+
+    target = Path(loaded.arguments[0])
+    if target.exists():
+        raise CommandFailed(f"{target} exists already")
+    part = target.with_name(target.name + ".part")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            size = _receive(loaded.config, file)
+            os.fsync(file.fileno())
+        part.rename(target)
+    except grpc.RpcError as error:
+        raise CommandFailed(f"{loaded.config.endpoint}: {_status_text(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return f"{target}: {size} bytes, checked"
+
+
+def _receive(options: SaveOptions, file: BinaryIO) -> int:
+    """Copy the stream without its trailing digest; bytes written."""
+    from wharf.brain.api.pb import rpc  # noqa: PLC0415 as above
+
+    digest = hashlib.sha256()
+    tail = b""
+    size = 0
+    with _dial(options) as channel:
+        call = channel.unary_stream(
+            "/etcdserverpb.Maintenance/Snapshot",
+            request_serializer=rpc.SnapshotRequest.SerializeToString,
+            response_deserializer=rpc.SnapshotResponse.FromString,
+        )
+        for response in call(rpc.SnapshotRequest(), timeout=options.timeout):
+            body, tail = (tail + response.blob)[:-_CHECKSUM], (tail + response.blob)[-_CHECKSUM:]
+            digest.update(body)
+            size += file.write(body)
+    if digest.digest() != tail:
+        raise CommandFailed("the copy arrived damaged: its checksum does not match; try again")
+    return size
+
+
+def _dial(options: SaveOptions) -> grpc.Channel:
+    import grpc  # noqa: PLC0415 as above
+
+    limits = [("grpc.max_receive_message_length", -1)]
+    if options.endpoint.scheme == "http":
+        return grpc.insecure_channel(options.endpoint.authority, limits)
+    ca, key, cert = (path.read_bytes() if path else None for path in (options.cacert, options.key, options.cert))
+    return grpc.secure_channel(options.endpoint.authority, grpc.ssl_channel_credentials(ca, key, cert), limits)
+
+
+def _status_text(error: grpc.RpcError) -> str:
+    return error.details() or error.code().name if hasattr(error, "details") else str(error)
