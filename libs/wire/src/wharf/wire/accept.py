@@ -1,0 +1,121 @@
+"""Accepting TLS connections: looks at the first byte before the handshake, so that a client without TLS gets a clear end.
+
+Invariant: at most `connections_max` sockets are in handshakes; each is over within `handshake_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from wharf.wire.shell import Connection, Host, peer_address
+from wharf.wire.tls import TlsStore, looks_like_tls
+
+if TYPE_CHECKING:
+    from wharf.wire.limits import ListenerLimits
+
+log = logging.getLogger("wharf.wire")
+_ACCEPTS_PER_WAKE = 64
+_PAUSE = 0.2  # seconds without accepting when file descriptors ran out
+_HTTP_TO_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
+    b"This port speaks TLS; use https.\n"
+)
+
+
+class TlsAcceptor:
+    """Accepts on one socket; each connection does its handshake in a task of its own, then lives by callbacks."""
+
+    def __init__(
+        self, host: Host, sock: socket.socket, store: TlsStore, loop: asyncio.AbstractEventLoop, limits: ListenerLimits
+    ) -> None:
+        self._host = host
+        self._sock = sock
+        self._store = store
+        self._loop = loop
+        self._limits = limits
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._open = False
+
+    def start(self) -> None:
+        """Listen."""
+        self._sock.listen(self._limits.backlog)
+        self._open = True
+        self._loop.add_reader(self._sock, self._accept)
+
+    def close(self) -> None:
+        """Stop accepting; handshakes under way are dropped."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+            for task in self._handshakes:
+                task.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_PER_WAKE):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                log.error("cannot accept: %s", error.strerror)  # noqa: TRY400 - no traceback wanted
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(_PAUSE, self._resume)
+                return
+            if len(self._handshakes) >= self._limits.connections_max:
+                self._host.counters.connections_refused += 1
+                sock.close()
+                continue
+            sock.setblocking(False)
+            task = self._loop.create_task(self._shake(sock))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    def _resume(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._sock, self._accept)
+
+    async def _shake(self, sock: socket.socket) -> None:
+        address = ""
+        try:
+            address = peer_address(sock.getpeername())
+            async with asyncio.timeout(self._host.limits.handshake_timeout):
+                first = await self._peek(sock)
+                if not first:
+                    sock.close()
+                elif looks_like_tls(first):
+                    await self._loop.connect_accepted_socket(
+                        lambda: Connection(self._host, self._loop, self._store), sock, ssl=self._store.context()
+                    )
+                else:
+                    self._refuse_plain(sock, address, first)
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            self._host.counters.handshakes_failed += 1
+            log.info("TLS handshake with %s failed: %s", address, error or "timeout")
+            sock.close()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+
+    def _refuse_plain(self, sock: socket.socket, address: str, first: bytes) -> None:
+        self._host.counters.wrong_protocol += 1
+        log.warning("%s speaks no TLS to a port with TLS; check the scheme of its endpoint", address)
+        if first[:1].isalpha() and first[:3] != b"PRI":
+            sock.send(_HTTP_TO_TLS)
+        sock.close()
+
+    async def _peek(self, sock: socket.socket) -> bytes:
+        """The first bytes, left in the socket."""
+        readable = self._loop.create_future()
+        self._loop.add_reader(sock, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(sock)
+        return sock.recv(16, socket.MSG_PEEK)

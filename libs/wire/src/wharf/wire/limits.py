@@ -1,0 +1,48 @@
+"""Every bound of a connection, as data, each with its reason. Reaching one closes or refuses with a named cause, never grows memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds of one connection; bytes, seconds and counts."""
+
+    concurrent_streams: int = 16384  # a control plane holds one watch stream per resource on one connection
+    stream_window: int = 256 * 1024  # what one stream may have on the way: a local network's bandwidth × delay and more
+    connection_window: int = 4 * 1024 * 1024  # 16 streams at full speed
+    held_max: int = 4 * 1024 * 1024  # received and not taken: beyond it the connection window stays shut
+    assembling_max: int = 64 * 1024 * 1024  # bytes in half-received messages of all streams: beyond, streams are refused
+    header_list_max: int = 64 * 1024  # tokens and certificates in metadata fit; a bomb does not
+    frame_size_max: int = 16 * 1024  # the protocol's default: fair between streams
+
+    resets_burst: int = 1000  # cancelled calls at once (a client closing all its watches)
+    resets_per_second: int = 200  # and for ever: rapid reset stays cheaper than the attacker's own side
+    continuations_max: int = 8  # frames of one header block after the first: 64 KiB need four
+    acks_max: int = 1000  # answers a peer that does not read lets pile up
+    idle_frames_burst: int = 10_000  # frames without work (empty DATA, SETTINGS, PRIORITY, WINDOW_UPDATE) at once
+    idle_frames_per_second: int = 1_000  # and for ever; work done earns more
+    ping_interval_min: float = 4.0  # clients may ping every 5 s, without calls too; one second is left for jitter
+    ping_strikes_max: int = 2  # too early pings forgiven while nothing is being sent
+
+    preface_timeout: float = 10.0  # from the first byte possible to HTTP/2 settings or an HTTP/1.1 request line
+    handshake_timeout: float = 10.0  # TLS
+    block_timeout: float = 10.0  # a header block begun must end
+    idle_timeout: float = 3600.0  # without a stream; clients reconnect by themselves
+    http1_idle_timeout: float = 75.0  # between requests of a kept-alive HTTP/1.1 connection
+    keepalive_interval: float = 7200.0  # silence after which the peer is asked whether it lives (etcd: 2 h)
+    keepalive_timeout: float = 20.0  # and the silence after which it is dead (etcd: 20 s)
+
+    write_high: int = 256 * 1024  # the transport's own buffer: above, nothing more is framed for this connection
+    write_low: int = 64 * 1024
+    plain_body_max: int = 64 * 1024  # request body of a plain HTTP endpoint
+    http1_head_max: int = 32 * 1024  # request line and headers of HTTP/1.1
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Bounds of a listener."""
+
+    connections_max: int = 50_000  # 10 000 idle ones are ordinary; beyond this the newest is closed at once
+    backlog: int = 1024

@@ -1,0 +1,275 @@
+"""One server connection on asyncio: tells HTTP/2 from HTTP/1.1 by its first bytes (or ALPN), feeds the core, obeys the transport.
+
+Invariant: at most `write_high` plus one chunk of bytes wait in the transport; everything else waits framed by nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from wharf.wire._grpc import ServerSession
+from wharf.wire._nghttp2 import SessionError
+from wharf.wire.h1 import BadRequest, Http1Connection
+from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals, open_server_session
+from wharf.wire.http import plain_error
+from wharf.wire.rpc import Code, Peer
+from wharf.wire.tls import TlsStore, looks_like_tls, peer_certificate
+
+if TYPE_CHECKING:
+    from wharf.wire._grpc import CallSettings
+    from wharf.wire.http import HttpHandler
+    from wharf.wire.limits import ConnectionLimits
+    from wharf.wire.telemetry import Counters
+
+log = logging.getLogger("wharf.wire")
+_SNIFF = 4  # "PRI " is no HTTP/1.1 method
+
+
+class Host(Protocol):
+    """What a connection needs of its server."""
+
+    limits: ConnectionLimits
+    calls: CallSettings
+    http: HttpHandler
+    counters: Counters
+
+    def admit(self, connection: Connection) -> bool: ...
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The protocol object of one accepted connection."""
+
+    session: ServerSession | None = None
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, tls: TlsStore | None = None) -> None:
+        self.peer = Peer("")
+        self._host = host
+        self._loop = loop
+        self._tls = tls
+        self._transport: asyncio.Transport | None = None
+        self._http1: Http1Connection | None = None
+        self._first = b""
+        self._vitals = Vitals(host.limits, loop.time())
+        self._opened_at = self._active_at = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._draining = False
+
+    # --- asyncio's callbacks
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        limits = self._host.limits
+        self._transport.set_write_buffer_limits(limits.write_high, limits.write_low)
+        ssl_object = transport.get_extra_info("ssl_object")
+        certificate = peer_certificate(ssl_object) if ssl_object else None
+        server_name = getattr(ssl_object, "wharf_server_name", None)
+        self.peer = Peer(peer_address(transport.get_extra_info("peername")), certificate, server_name)
+        if not self._host.admit(self):
+            self._transport.abort()
+            return
+        if self._tls is not None and not self._tls.admits(server_name, certificate):
+            log.warning("%s showed no client certificate, %s requires one", self.peer.address, server_name)
+            self._transport.abort()
+            return
+        if ssl_object and ssl_object.selected_alpn_protocol() == "h2":
+            self._start_http2(b"")
+
+    def data_received(self, data: bytes) -> None:
+        session = self.session
+        if session is not None:
+            try:
+                session.receive(data)
+            except SessionError as error:
+                self._host.counters.protocol_errors += 1
+                log.info("%s broke HTTP/2: %s", self.peer.address, error)
+                session.pump()
+                self._close()
+                return
+            except Exception:
+                log.exception("connection of %s fails", self.peer.address)
+                self.abort()
+                return
+            session.pump()
+        elif self._http1 is not None:
+            self._receive_http1(data)
+        else:
+            self._sniff(data)
+
+    def pause_writing(self) -> None:
+        if self.session is not None:
+            self.session.paused = True
+
+    def resume_writing(self) -> None:
+        if self.session is not None:
+            self.session.paused = False
+            self.session.pump()
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._host.forget(self)
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+        self._transport = None
+
+    # --- which protocol
+    def _sniff(self, data: bytes) -> None:
+        data = self._first + data
+        if data[:_SNIFF] == PREFACE[: len(data[:_SNIFF])]:
+            if len(data) < _SNIFF:
+                self._first = data
+                return
+            self._first = b""
+            self._start_http2(data)
+        elif looks_like_tls(data):
+            self._host.counters.wrong_protocol += 1
+            log.warning("%s speaks TLS to a port without TLS; check the scheme of its endpoint", self.peer.address)
+            self.abort()
+        else:
+            self._first = b""
+            self._http1 = Http1Connection(self._host.limits, self.peer)
+            self._receive_http1(data)
+
+    def _start_http2(self, data: bytes) -> None:
+        assert self._transport is not None
+        session = open_server_session(self._host.calls, self._host.limits, self.peer, self._loop.time)
+        session.write = self._transport.write
+        session.call_soon = self._loop.call_soon
+        session.on_pumped = self._after_pump
+        session.on_deadline = self._arm
+        session.paused = False
+        self.session = session
+        if self._draining:
+            session.announce_shutdown()
+        if data:
+            self.data_received(data)
+        else:
+            session.pump()
+
+    # --- HTTP/2
+    def _after_pump(self) -> None:
+        session = self.session
+        if session is None or not session.finished:
+            return
+        if session.violation is not None:
+            self._host.counters.abuse += 1
+            log.warning("%s is disconnected: %s", self.peer.address, session.violation)
+        self._close()
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        session = self.session
+        if session is None:
+            return
+        session.expire(self._loop.time())
+        session.pump()
+        if session.next_deadline < 1e299:  # noqa: PLR2004 - the core's "never"
+            self._arm(max(session.next_deadline, self._loop.time() + 0.002))
+
+    # --- HTTP/1.1
+    def _receive_http1(self, data: bytes) -> None:
+        http1 = self._http1
+        assert http1 is not None
+        self._active_at = self._loop.time()
+        try:
+            for request in http1.receive(data):
+                try:
+                    response = self._host.http(request)
+                except Exception:
+                    log.exception("handler of %s failed", request.path)
+                    response = plain_error(500)
+                self._write(http1.encode_response(request, response))
+                if http1.finished:
+                    break
+        except BadRequest as error:
+            self._host.counters.protocol_errors += 1
+            self._write(http1.encode_error(error))
+        if http1.finished or self._draining:
+            self._close()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._host.counters.plain_bytes_out += len(data)
+            self._transport.write(data)
+
+    # --- the server's commands
+    def tick(self, now: float) -> None:
+        """A look at the clock: pings, timeouts."""
+        limits = self._host.limits
+        if self.session is not None:
+            step = self._vitals.look(self.session, now)
+            if step is Step.PING:
+                self.session.ping(KEEPALIVE)
+            elif step is Step.CLOSE_IDLE:
+                self.session.refuse_streams()
+                self.session.pump()
+                self._close()
+            elif step is not None:
+                log.info("%s is disconnected: %s", self.peer.address, step.value)
+                self.abort()
+        elif self._http1 is not None:
+            if now - self._active_at > limits.http1_idle_timeout:
+                self._close()
+        elif now - self._opened_at > limits.preface_timeout:
+            log.info("%s said nothing in time", self.peer.address)
+            self.abort()
+
+    def start_drain(self) -> None:
+        """Ask the client to open no more streams; the second GOAWAY follows by `finish_drain`."""
+        self._draining = True
+        if self.session is not None:
+            self.session.announce_shutdown()
+            self.session.ping(DRAIN)
+        elif self._http1 is None or not self._first:
+            self._close()
+
+    def finish_drain(self) -> None:
+        """Streams not seen by now are refused; the connection ends with its last stream."""
+        if self.session is not None:
+            self.session.refuse_streams()
+
+    def cancel_calls(self) -> None:
+        """End every call: the server stops."""
+        if self.session is not None:
+            self.session.abort_calls(Code.UNAVAILABLE, "server is shutting down")
+            self.session.pump()
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_soon(self) -> None:
+        """Close after what was written is out."""
+        self._close()
+
+    def _close(self) -> None:
+        """Close after what was written is out."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def peer_address(name: Any) -> str:
+    """A socket's peer name as text: "127.0.0.1:4711", "[::1]:4711", or "@" for a Unix socket."""
+    if isinstance(name, tuple):
+        host, port = name[0], name[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "@"
+
+

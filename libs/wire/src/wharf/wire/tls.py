@@ -1,0 +1,237 @@
+"""TLS contexts: a certificate and a client CA per server name, read again when their files change; who the peer proved to be.
+
+Invariant: a handshake uses one consistent set of files, the last that loaded without error. Sessions are not resumed: a resumed
+session would carry a client identity over to another name or past a changed CA.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from wharf.wire.rpc import PeerCertificate
+
+log = logging.getLogger("wharf.wire")
+
+
+class TlsError(Exception):
+    """A TLS configuration that cannot be used; the text names the file or option."""
+
+
+class ClientAuth(Enum):
+    """What is asked of a client."""
+
+    NONE = "none"
+    OPTIONAL = "verify-if-given"  # a certificate is verified when there is one
+    REQUIRE = "require"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsIdentity:
+    """A certificate, the names it is shown for, and the clients it trusts."""
+
+    cert_file: str
+    key_file: str
+    client_ca_file: str | None = None
+    client_auth: ClientAuth = ClientAuth.NONE
+    server_names: tuple[str, ...] = ()  # exact or "*.example.org"; none: the default identity
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """TLS of a listener. The first identity serves every name that no other one claims."""
+
+    identities: tuple[TlsIdentity, ...]
+    min_version: str = "1.2"
+    max_version: str = ""  # empty: the newest
+    cipher_suites: tuple[str, ...] = ()  # IANA names, for TLS 1.2; TLS 1.3's own are always on
+    alpn: tuple[str, ...] = ("h2", "http/1.1")
+    reload_interval: float = 1.0  # seconds between looks at the files, made when a client connects
+
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+TLS13_SUITES = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
+OPENSSL_SUITES = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256": "ECDHE-ECDSA-AES128-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256": "ECDHE-RSA-AES128-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256": "AES128-SHA256",
+    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+}
+_Stamp = tuple[tuple[int, int, int], ...]
+_MODES = {
+    ClientAuth.NONE: ssl.CERT_NONE,
+    ClientAuth.OPTIONAL: ssl.CERT_OPTIONAL,
+    ClientAuth.REQUIRE: ssl.CERT_REQUIRED,
+}
+
+
+def openssl_ciphers(suites: tuple[str, ...]) -> str | None:
+    """OpenSSL's list for TLS 1.2 suites by IANA name; None: leave the default. TlsError names an unknown suite."""
+    names = []
+    for suite in suites:
+        if suite in TLS13_SUITES:
+            continue
+        if suite not in OPENSSL_SUITES:
+            raise TlsError(f"unknown cipher suite {suite!r}")
+        names.append(OPENSSL_SUITES[suite])
+    return ":".join(names) or None
+
+
+def build_context(identity: TlsIdentity, config: TlsConfig) -> ssl.SSLContext:
+    """The context of one identity, its files read now."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.minimum_version = VERSIONS[config.min_version]
+        if config.max_version:
+            context.maximum_version = VERSIONS[config.max_version]
+    except KeyError as error:
+        raise TlsError(f"TLS version {error} is not one of {', '.join(VERSIONS)}") from error
+    ciphers = openssl_ciphers(config.cipher_suites)
+    if ciphers is not None:
+        context.set_ciphers(ciphers)
+    context.set_alpn_protocols(list(config.alpn))
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    try:
+        context.load_cert_chain(identity.cert_file, identity.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError(f"cannot load {identity.cert_file} with {identity.key_file}: {error}") from error
+    if identity.client_auth is not ClientAuth.NONE and identity.client_ca_file is None:
+        raise TlsError("client certificates are to be verified, but no client CA file is given")
+    if identity.client_ca_file is not None:
+        try:
+            context.load_verify_locations(identity.client_ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise TlsError(f"cannot load client CA {identity.client_ca_file}: {error}") from error
+    context.verify_mode = _MODES[identity.client_auth]
+    return context
+
+
+def match_name(pattern: str, name: str) -> bool:
+    """Whether a server name is meant by an exact name or a one-label wildcard."""
+    if pattern.startswith("*."):
+        return name.partition(".")[2] == pattern[2:].lower()
+    return name == pattern.lower()
+
+
+class TlsStore:
+    """The contexts of a listener. `context()` gives the one to start a handshake with; SNI may switch it."""
+
+    def __init__(self, config: TlsConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        if not config.identities:
+            raise TlsError("TLS needs at least one certificate")
+        self.reloads = 0
+        self.failures = 0
+        self._config = config
+        self._clock = clock
+        self._looked_at = clock()
+        self._stamp = self._read_stamp()
+        self._contexts = self._build()
+
+    def context(self) -> ssl.SSLContext:
+        """The context to begin a handshake with; looks at the files first, when that was not done lately."""
+        now = self._clock()
+        if now - self._looked_at >= self._config.reload_interval:
+            self._looked_at = now
+            self._reload()
+        return self._contexts[0]
+
+    def identity_for(self, server_name: str | None) -> TlsIdentity:
+        """Which identity answers for a name."""
+        return self._config.identities[self._index_for(server_name)]
+
+    def admits(self, server_name: str | None, certificate: PeerCertificate | None) -> bool:
+        """Whether the name's own policy is met: OpenSSL enforced that of the first context only."""
+        return certificate is not None or self.identity_for(server_name).client_auth is not ClientAuth.REQUIRE
+
+    def _index_for(self, server_name: str | None) -> int:
+        name = (server_name or "").lower().rstrip(".")
+        for exact in (True, False):
+            for index, identity in enumerate(self._config.identities):
+                for pattern in identity.server_names:
+                    if pattern.startswith("*.") is not exact and match_name(pattern, name):
+                        return index
+        return 0
+
+    def _build(self) -> list[ssl.SSLContext]:
+        contexts = [build_context(identity, self._config) for identity in self._config.identities]
+        first = contexts[0]
+        modes = {identity.client_auth for identity in self._config.identities}
+        if len(modes) > 1:
+            first.verify_mode = ssl.CERT_OPTIONAL  # the weakest that still asks; `admits` does the rest
+
+        def choose(sslobj: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
+            sslobj.wharf_server_name = server_name  # type: ignore[attr-defined]
+            index = self._index_for(server_name)
+            if index:
+                sslobj.context = contexts[index]
+
+        first.sni_callback = choose  # type: ignore[assignment]
+        return contexts
+
+    def _reload(self) -> None:
+        try:
+            stamp = self._read_stamp()
+            if stamp == self._stamp:
+                return
+            self._contexts = self._build()
+        except TlsError as error:
+            self.failures += 1
+            log.warning("TLS files changed but cannot be used, the old ones stay: %s", error)
+            return
+        self._stamp = stamp
+        self.reloads += 1
+        log.info("TLS files reloaded")
+
+    def _read_stamp(self) -> _Stamp:
+        stamps = []
+        for identity in self._config.identities:
+            for path in (identity.cert_file, identity.key_file, identity.client_ca_file):
+                if path is not None:
+                    try:
+                        found = os.stat(path)
+                    except OSError as error:
+                        raise TlsError(f"cannot read {path}: {error.strerror}") from error
+                    stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
+        return tuple(stamps)
+
+
+def peer_certificate(ssl_object: Any) -> PeerCertificate | None:
+    """The client's verified certificate, if it showed one."""
+    der = ssl_object.getpeercert(True)
+    fields = ssl_object.getpeercert() if der else None
+    if not der or not fields:
+        return None
+    subject = [pair for group in fields.get("subject", ()) for pair in group]
+    return PeerCertificate(
+        common_name=next((value for key, value in subject if key == "commonName"), ""),
+        organizations=tuple(value for key, value in subject if key == "organizationName"),
+        dns_names=tuple(value for key, value in fields.get("subjectAltName", ()) if key == "DNS"),
+        der=der,
+    )
+
+
+def looks_like_tls(data: bytes) -> bool:
+    """Whether these first bytes are a TLS record with a handshake in it."""
+    return data[:1] == b"\x16" and data[1:2] in (b"", b"\x03")
