@@ -61,6 +61,11 @@ class Cluster:
         """A new client of an apiserver."""
         return Api(self.plane, index)
 
+    def create_namespace(self, name: str) -> None:
+        """A namespace in which pods can be created: that needs the service account a controller makes."""
+        self.kubectl("create", "namespace", name)
+        self.kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+
     def logs(self) -> str:
         """Everybody's last words."""
         return f"{self.store.logs()}\n{self.plane.logs()}"

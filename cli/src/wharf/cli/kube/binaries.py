@@ -140,7 +140,7 @@ def tell_version(tool: Recipe, path: Path) -> str | None:
     if not tool.version_args:
         return None
     try:
-        answer = subprocess.run(  # noqa: S603 - the path is what the caller asked to run
+        answer = subprocess.run(
             [path, *tool.version_args], capture_output=True, text=True, timeout=_ASK_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _POLL_SECONDS = 0.02
-_TAIL_BYTES = 6000
+_TAIL_BYTES = 3000
 
 
 class ProcessFailedError(RuntimeError):
@@ -38,7 +38,7 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             self._log_start = out.tell()
-            self._child = subprocess.Popen(  # noqa: S603 - running what the caller names is the purpose
+            self._child = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

