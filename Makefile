@@ -6,7 +6,7 @@ SUITE := $(PYTHON) scripts/run_tests.py
 ARGS ?=
 
 .PHONY: help setup setup-run up test fmt check proto pins build unit cluster faults proofs integration node chart \
-        compose-test bench bench-check soak clean
+        images compose-test bench bench-check soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ node: build ## a real node with pods joins the control plane on brain (needs roo
 
 chart: ## lint and render the Helm chart, with its must-pass and must-fail cases
 	@$(SUITE) chart $(ARGS)
+
+images: ## container images wharf-brain and wharf-kube (needs docker)
+	@scripts/images.sh
 
 compose-test: ## build the images and bring docker-compose.yml up (needs root; minutes)
 	@$(SUITE) compose $(ARGS)
