@@ -1,7 +1,7 @@
 """`wharf brain`: from flags to a serving node, and back down in order.
 
-Start: engine, store (which loads what lives in memory), watches, API, listeners; only then the line
-`ready to serve client requests`. Stop, on SIGTERM or SIGINT: no longer ready, streams ended, calls under way answered, store
+Start: engine, store (which loads what lives in memory), watches, API, listeners; only then the line `ready to serve
+client requests`. Stop, on SIGTERM or SIGINT: no longer ready, streams ended, calls under way answered, store
 finished, engine closed; exit code 0.
 """
 
@@ -14,25 +14,31 @@ import signal
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import uvloop
-
 from wharf.brain.api.encode import Encoder
-from wharf.brain.api.node import SERVER_VERSION, ApiLimits, Identity, Node
+from wharf.brain.api.health import Checks, HealthPages
+from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, ApiLimits, Identity, Node
 from wharf.brain.api.table import Api
 from wharf.brain.api.tasks import Tasks
 from wharf.brain.autocompact import run_autocompact
 from wharf.brain.commands import find_command
 from wharf.brain.config import BrainConfig, join_warnings, load_config
 from wharf.brain.engine import open_engine
-from wharf.brain.engine.base import Engine, EngineError
-from wharf.brain.front_grpcio import GrpcioFront
+from wharf.brain.engine.base import EngineError
+from wharf.brain.front import Front, front_for
+from wharf.brain.metrics import HealthMetrics, collect, server_families, store_families, watch_families
+from wharf.brain.pages import http_handler
+from wharf.brain.store.shapes import RangeOp
 from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
+from wharf.brain.telemetry import trace
 from wharf.brain.watch.hub import Hub
 from wharf.common.config import ConfigError, HelpRequested, Loaded
 from wharf.common.log import get_log, setup
+from wharf.common.metrics import Registry
 
 DRAIN_SECONDS: Final = 5.0
 
@@ -88,34 +94,39 @@ class Brain:
 
     def __init__(self, config: BrainConfig) -> None:
         self._config = config
-        self._engine: Engine | None = None
-        self._store: Store | None = None
-        self._hub: Hub | None = None
-        self._api: Api | None = None
-        self._front: GrpcioFront | None = None
-        self._compactor: asyncio.Task[None] | None = None
-
-    @property
-    def addresses(self) -> Sequence[str]:
-        """Client URLs with the ports that were bound."""
-        return self._front.addresses if self._front is not None else ()
+        self._registry = Registry()
+        self._draining = False
+        self._down = AsyncExitStack()  # what to take down, last up first
+        self.addresses: Sequence[str] = ()  # "host:port" of the client URLs, with the ports that were bound
+        self.probe_addresses: Sequence[str] = ()  # the same of the metrics URLs
 
     async def start(self) -> None:
         """Everything up, or an exception; `stop` takes down what is up either way."""
-        config = self._config
+        config, down = self._config, self._down
         _check_directory(config)
-        self._engine = open_engine(config.engine_url, unsafe_no_fsync=config.unsafe_no_fsync)
-        store = self._store = Store(self._engine, limits=StoreLimits(quota_bytes=max(config.quota_backend_bytes, 0)))
+        engine = open_engine(config.engine_url, unsafe_no_fsync=config.unsafe_no_fsync)
+        down.callback(engine.close)
+        store = Store(engine, limits=StoreLimits(quota_bytes=max(config.quota_backend_bytes, 0)))
         await store.start()
-        hub = self._hub = Hub(store)
-        self._api = Api(_node(config, store, hub))
-        self._front = GrpcioFront(config, self._api.methods)
-        await self._front.start()
-        self._compactor = asyncio.create_task(run_autocompact(store, config.retention))
+        down.push_async_callback(store.stop)
+        hub = Hub(store, config.progress_interval, config.max_request_bytes)
+        down.callback(hub.close)
+        api = Api(_node(config, store, hub))
+        pages = http_handler(self._health(store), self._registry)
+        front = front_for(config, trace(api.methods, config, down), pages)
+        down.push_async_callback(front.close)
+        await front.start()
+        down.push_async_callback(front.drain, DRAIN_SECONDS)
+        down.push_async_callback(api.stop)
+        self.addresses, self.probe_addresses = front.addresses, front.probe_addresses
+        self._collect(store, hub, front)
+        compactor = asyncio.create_task(run_autocompact(store, config.retention))
+        down.push_async_callback(_cancel, compactor)
         _log.info(
             "ready to serve client requests",
             name=config.name,
             addresses=list(self.addresses),
+            metrics_addresses=list(self.probe_addresses),
             revision=store.revision,
             cluster_id=f"{store.cluster_id:x}",
             member_id=f"{store.member_id:x}",
@@ -123,22 +134,36 @@ class Brain:
 
     async def stop(self) -> None:
         """The parts down in order; whatever was accepted is answered or refused."""
-        if self._compactor is not None:
-            self._compactor.cancel()
-            await asyncio.gather(self._compactor, return_exceptions=True)
-        if self._api is not None:
-            await self._api.stop()
-        if self._front is not None:
-            await self._front.drain(DRAIN_SECONDS)
-        if self._store is not None:
-            await self._store.stop()
-        if self._engine is not None:
-            self._engine.close()
+        self._draining = True
+        await self._down.aclose()
+
+    def _health(self, store: Store) -> HealthPages:
+        def read() -> None:
+            store.range(RangeOp(b"health"))
+
+        versions = {"etcdserver": SERVER_VERSION, "etcdcluster": CLUSTER_VERSION, "storage": CLUSTER_VERSION}
+        checks = Checks(alarms=store.alarms, read=read, draining=lambda: self._draining)
+        return HealthPages(checks, versions, HealthMetrics(self._registry).count)
+
+    def _collect(self, store: Store, hub: Hub, front: Front) -> None:
+        quota = self._config.quota_backend_bytes
+        sources = (
+            lambda: server_families(store),
+            lambda: store_families(store, quota),
+            lambda: watch_families(hub),
+            front.families,
+        )
+        collect(self._registry, *sources)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _node(config: BrainConfig, store: Store, hub: Hub) -> Node:
     return Node(
-        identity=Identity(config.name, config.client_urls),
+        identity=Identity(config.name, config.client_urls, config.peer_urls),
         limits=ApiLimits(config.max_request_bytes, config.max_txn_ops, config.quota_backend_bytes),
         store=store,
         hub=hub,

@@ -99,6 +99,12 @@ class BrainConfig:
     advertise_client_urls: tuple[Url, ...] = option(
         _LISTEN, (), help="What clients are told as this node's address; the listen URLs if not given.", group="Clients"
     )
+    initial_advertise_peer_urls: tuple[Url, ...] = option(
+        _LISTEN,
+        _LISTEN.parse("http://localhost:2380"),
+        help="Peer URLs told to clients that list members.",
+        group="Clients",
+    )
     listen_metrics_urls: tuple[Url, ...] = option(
         _LISTEN, (), help="More places for /metrics and the health endpoints, without the API.", group="Clients"
     )
@@ -239,6 +245,10 @@ class BrainConfig:
         return tuple(url.text for url in self.advertise_client_urls or self.listen_client_urls)
 
     @property
+    def peer_urls(self) -> tuple[str, ...]:
+        return tuple(url.text for url in self.initial_advertise_peer_urls)
+
+    @property
     def directory(self) -> Path:
         return self.data_dir if self.data_dir is not None else Path(f"{self.name}.wharf")
 
@@ -305,7 +315,7 @@ _IGNORED_VALUES: Final = """
 wal-dir listen-peer-urls listen-client-http-urls max-snapshots max-wals snapshot-count heartbeat-interval
 election-timeout backend-bbolt-freelist-type backend-batch-interval backend-batch-limit raft-read-timeout
 raft-write-timeout
-initial-advertise-peer-urls initial-cluster initial-cluster-state initial-cluster-token discovery discovery-endpoints
+initial-cluster initial-cluster-state initial-cluster-token discovery discovery-endpoints
 discovery-token discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout
 discovery-cert discovery-key discovery-cacert discovery-user discovery-password discovery-proxy discovery-srv
 discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file peer-cert-file peer-key-file

@@ -1,73 +1,26 @@
 """brain's metrics under etcd's names, so that dashboards and alerts written for etcd read them.
 
-Counters are kept where the counting happens and looked at on scrape; values that can be asked for are asked for. Labels are
-bounded by the method table and the status codes.
+Nothing is counted here: counts are kept where things happen and read on scrape. Labels are bounded by the method
+table, the status codes and the health checks.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, Node
-from wharf.common.metrics import Counter, Histogram, Registry, process_collector
-from wharf.wire.rpc import Code, Kind, Method
+from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION
+from wharf.brain.store.store import Store
+from wharf.brain.watch.hub import Hub
+from wharf.common.metrics import Family, Kind, Registry, Sample, process_collector
+from wharf.wire.rpc import Code
+from wharf.wire.server import GrpcServer
 
-COMMIT_BOUNDS: Final = tuple(0.001 * 2**power for power in range(14))  # etcd's: 1 ms to 8 s
-HANDLING_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # Prometheus' default
 _CODE_NAMES: Final = {code: "".join(word.capitalize() for word in code.name.split("_")) for code in Code} | {
     Code.OK: "OK",
     Code.CANCELLED: "Canceled",
 }
-_SERVER_STREAMS: Final = ("RangeStream", "Snapshot", "Observe")
-
-
-class MethodMetrics:
-    """Calls of one method, under the names every grpc-go server uses."""
-
-    __slots__ = ("_handled", "_labels", "handling", "started")
-
-    def __init__(self, metrics: RpcMetrics, method: Method) -> None:
-        service, _, name = method.path[1:].partition("/")
-        kind = "unary" if method.kind is Kind.UNARY else "server_stream" if name in _SERVER_STREAMS else "bidi_stream"
-        self._labels = (kind, service, name)
-        self._handled = metrics.handled
-        self.started = metrics.started.child(*self._labels)
-        self.handling: Histogram | None = None if metrics.handling is None else metrics.handling.child(*self._labels)
-
-    def handled(self, code: int) -> Counter:
-        return self._handled.child(*self._labels, _CODE_NAMES.get(Code(code), "Unknown"))
-
-
-class RpcMetrics:
-    """The families all methods share."""
-
-    def __init__(self, registry: Registry, *, histograms: bool) -> None:
-        labels = ("grpc_type", "grpc_service", "grpc_method")
-        self.started = registry.counters(
-            "grpc_server_started_total", "Total number of RPCs started on the server.", labels
-        )
-        self.handled = registry.counters(
-            "grpc_server_handled_total",
-            "Total number of RPCs completed on the server, regardless of success or failure.",
-            (*labels, "grpc_code"),
-            max_children=1024,
-        )
-        self.handling = (
-            registry.histograms(
-                "grpc_server_handling_seconds",
-                "Response latency of calls that had been application-level handled by the server.",
-                labels,
-                HANDLING_BOUNDS,
-                max_children=128,
-            )
-            if histograms
-            else None
-        )
-
-    def methods(self, table: Iterable[Method]) -> Mapping[str, MethodMetrics]:
-        return {method.path: MethodMetrics(self, method) for method in table}
+_SERVER_STREAMS: Final = frozenset(("RangeStream", "Snapshot", "Observe"))
 
 
 class HealthMetrics:
@@ -91,3 +44,150 @@ class HealthMetrics:
             return
         self._state.child(kind, name).value = healthy
         self._total.child(kind, name, "success" if healthy else "error").value += 1
+
+
+def one(name: str, text: str, kind: Kind, value: float, **labels: str) -> Family:
+    """A family of one sample."""
+    return Family(name, text, kind, (Sample(tuple(labels.items()), value),))
+
+
+def server_families(store: Store) -> Iterator[Family]:
+    """Who this is, and that it leads itself."""
+    member = f"{store.member_id:x}"
+    yield one("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", "gauge", 1)
+    yield one("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", "gauge", 1)
+    yield one("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", "counter", 0)
+    yield one(
+        "etcd_server_version",
+        "Which version is running. 1 for 'server_version' label with current version.",
+        "gauge",
+        1,
+        server_version=SERVER_VERSION,
+    )
+    yield one(
+        "etcd_cluster_version",
+        "Which version is running. 1 for 'cluster_version' label with current cluster version",
+        "gauge",
+        1,
+        cluster_version=CLUSTER_VERSION.rpartition(".")[0],
+    )
+    yield one(
+        "etcd_server_id",
+        "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
+        "gauge",
+        1,
+        server_id=member,
+    )
+    for alarm in store.alarms():
+        yield one("etcd_debugging_server_alarms", "Active alarms.", "gauge", 1, server_id=member, alarm_type=alarm)
+
+
+def store_families(store: Store, quota_bytes: int) -> Iterator[Family]:
+    """Sizes and revisions."""
+    engine = store.engine
+    yield one(
+        "etcd_mvcc_db_total_size_in_bytes",
+        "Total size of the underlying database physically allocated in bytes.",
+        "gauge",
+        engine.size(),
+    )
+    yield one(
+        "etcd_mvcc_db_total_size_in_use_in_bytes",
+        "Total size of the underlying database logically in use in bytes.",
+        "gauge",
+        engine.size_in_use(),
+    )
+    yield one("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", "gauge", quota_bytes)
+    yield one("etcd_debugging_mvcc_current_revision", "The current revision of store.", "gauge", store.revision)
+    yield one(
+        "etcd_debugging_mvcc_compact_revision",
+        "The revision of the last compaction in store.",
+        "gauge",
+        max(store.compact_revision, 0),
+    )
+
+
+def watch_families(hub: Hub) -> Iterator[Family]:
+    """Watches and what they were sent."""
+    yield one("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", "gauge", hub.streams)
+    yield one("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", "gauge", hub.watchers)
+    yield one(
+        "etcd_debugging_mvcc_slow_watcher_total",
+        "Total number of unsynced slow watchers.",
+        "gauge",
+        hub.slow_watchers,
+    )
+    yield one(
+        "etcd_debugging_mvcc_events_total",
+        "Total number of events sent by this member.",
+        "counter",
+        hub.events_sent,
+    )
+
+
+def rpc_families(server: GrpcServer) -> Iterator[Family]:
+    """Calls and traffic, under the names every grpc-go server uses."""
+    routes = sorted(server.counters.routes.items())
+    started: list[Sample] = []
+    handled: list[Sample] = []
+    received: list[Sample] = []
+    sent: list[Sample] = []
+    for path, route in routes:
+        service, _, name = path[1:].partition("/")
+        kind = "unary" if route.unary else "server_stream" if name in _SERVER_STREAMS else "bidi_stream"
+        labels = (("grpc_method", name), ("grpc_service", service), ("grpc_type", kind))
+        started.append(Sample(labels, route.started))
+        received.append(Sample(labels, route.messages_in))
+        sent.append(Sample(labels, route.messages_out))
+        handled.extend(
+            Sample((("grpc_code", _CODE_NAMES[Code(code)]), *labels), count)
+            for code, count in enumerate(route.handled)
+            if count or code == Code.OK
+        )
+    text = "Total number of RPC"
+    yield Family("grpc_server_started_total", f"{text}s started on the server.", "counter", tuple(started))
+    yield Family(
+        "grpc_server_handled_total",
+        f"{text}s completed on the server, regardless of success or failure.",
+        "counter",
+        tuple(handled),
+    )
+    yield Family(
+        "grpc_server_msg_received_total",
+        f"{text} stream messages received on the server.",
+        "counter",
+        tuple(received),
+    )
+    yield Family("grpc_server_msg_sent_total", f"{text} stream messages sent by the server.", "counter", tuple(sent))
+    totals, counters = server.totals(), server.counters
+    yield one(
+        "etcd_network_client_grpc_received_bytes_total",
+        "The total number of bytes received from grpc clients.",
+        "counter",
+        totals.bytes_in,
+    )
+    yield one(
+        "etcd_network_client_grpc_sent_bytes_total",
+        "The total number of bytes sent to grpc clients.",
+        "counter",
+        totals.bytes_out,
+    )
+    yield one("wharf_wire_connections_open", "Open client connections.", "gauge", counters.connections_open)
+    yield one("wharf_wire_connections_total", "Connections accepted.", "counter", counters.connections_accepted)
+    yield one(
+        "wharf_wire_connections_refused_total",
+        "Connections closed because there were too many.",
+        "counter",
+        counters.connections_refused,
+    )
+    yield one("wharf_wire_connections_abusive_total", "Connections ended by a limit.", "counter", counters.abuse)
+    yield one(
+        "wharf_wire_handshakes_failed_total", "TLS handshakes that failed.", "counter", counters.handshakes_failed
+    )
+    yield one("wharf_wire_streams_open", "Open calls.", "gauge", totals.streams_open)
+
+
+def collect(registry: Registry, *sources: Callable[[], Iterable[Family]]) -> None:
+    """Have `registry` ask each of `sources` on every scrape, and the process for itself."""
+    for source in (*sources, process_collector):
+        registry.collect_from(source)

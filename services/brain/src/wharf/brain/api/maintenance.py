@@ -145,7 +145,12 @@ class MaintenanceApi:
 
     async def _hash_kv(self, revision: int) -> bytes:
         found = await asyncio.to_thread(self._store.hash_kv, revision)
-        return self._header(self._store.revision) + number(0x10, found.hash) + number(0x18, found.compact_revision) + number(0x20, found.hash_revision)
+        return (
+            self._header(self._store.revision)
+            + number(0x10, found.hash)
+            + number(0x18, found.compact_revision)
+            + number(0x20, found.hash_revision)
+        )
 
     def snapshot(self, data: bytes, call: Call) -> None:
         decode.parse_message(rpc.SnapshotRequest, data)

@@ -1,7 +1,7 @@
 """Why bytes are no protobuf message, in the words of etcd's generated Go code. Pure.
 
-Only asked after parsing has failed. Fields are walked at the top level; a fault deeper inside reads as truncation, which it
-almost always is.
+Only asked after parsing has failed. Fields are walked at the top level; a fault deeper inside reads as truncation,
+which it almost always is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A span per call, for sampled calls only.
 
-A call whose caller sent a sampled W3C context (in metadata), or that the tracer picks, is handed on inside a `TracedCall`; every
-other call is handed on as it came and costs one look at its metadata. Without a collector no method is wrapped.
+A call whose caller sent a sampled W3C context (in metadata), or that the tracer picks, is handed on inside a
+`TracedCall`; every other call is handed on as it came and costs one look at its metadata. Without a collector no
+method is wrapped.
 """
 
 from __future__ import annotations

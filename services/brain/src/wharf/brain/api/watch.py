@@ -12,6 +12,7 @@ from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, guard, stream
 from wharf.brain.errors import BrainError
+from wharf.brain.watch.stream import WatchStream
 from wharf.brain.watch.watcher import WatchSpec
 from wharf.wire.rpc import Call, Method
 
