@@ -4,8 +4,7 @@ import os
 import socket
 
 from wharf.cli.embedded.plan import Port
-from wharf.cli.embedded.ports import conflicts, free_port, listening
-from wharf.cli.embedded.system import Ports
+from wharf.cli.embedded.ports import Ports, conflicts, free_port, listening
 
 
 def test_a_taken_port_names_its_holder_and_the_flag() -> None:

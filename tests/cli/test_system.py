@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from wharf.cli.embedded.layout import Layout
 from wharf.cli.embedded.plan import Part, start_waves
-from wharf.cli.embedded.system import BINARIES, Binary, Ports, build
+from wharf.cli.embedded.ports import Ports
+from wharf.cli.embedded.system import BINARIES, Binary, build
 
 PORTS = Ports(apiserver=1001, brain=1002, brain_health=1003, controller_manager=1004, scheduler=1005)
 

@@ -239,6 +239,8 @@ def test_a_scrape_runs_on_the_loop_s_thread() -> None:
 def test_endpoints_have_a_default_port() -> None:
     assert parse_endpoint("http://collector").authority == "collector:4317"
     assert parse_endpoint("https://collector:1/x").port == 1
+    assert parse_endpoint("localhost:4317").text == "http://localhost:4317"
+    assert parse_endpoint("[::1]").authority == "[::1]:4317"
 
 
 def test_headers_are_not_in_the_configuration_s_text() -> None:

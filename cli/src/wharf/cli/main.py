@@ -53,11 +53,9 @@ def _explain(error: Exception) -> int:
     from wharf.cli.embedded.layout import LayoutError  # noqa: PLC0415
     from wharf.cli.embedded.state import StateError  # noqa: PLC0415
     from wharf.cli.errors import CommandError  # noqa: PLC0415
-    from wharf.cli.kube.build import BuildError  # noqa: PLC0415
 
-    told = (CommandError, LayoutError, StateError, BuildError)
-    if isinstance(error, told):
+    if isinstance(error, CommandError | LayoutError | StateError):
         print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
+        return CommandError.exit_code
     print(f"error: {type(error).__name__}: {error} ({DEBUG_FLAG} shows where)", file=sys.stderr)
     return 1

@@ -1,10 +1,18 @@
-"""`wharf version`."""
+"""`wharf version`, and how a package of wharf learns its own."""
 
 from __future__ import annotations
 
 import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 
-from wharf.cli.embedded.system import own_version
+
+def own_version(distribution: str = "wharf") -> str:
+    """The version of one of wharf's packages; a checkout that was never installed says so."""
+    try:
+        return installed(distribution)
+    except PackageNotFoundError:
+        return "source"
 
 
 def version() -> None:

@@ -1,4 +1,4 @@
-"""Ports of the embedded system: free ones, and who holds a taken one.
+"""Ports of the embedded system: the usual ones, free ones, and who holds a taken one.
 
 Everything listens on the loopback address only, so that is where a port must be free.
 """
@@ -7,12 +7,41 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
 from wharf.cli.embedded.plan import Port
 
 LOOPBACK: Final = "127.0.0.1"
+BRAIN: Final = "brain"
+APISERVER: Final = "kube-apiserver"
+CONTROLLERS: Final = "kube-controller-manager"
+SCHEDULER: Final = "kube-scheduler"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the parts listen; 0 is any free port."""
+
+    apiserver: int = 16443
+    brain: int = 2379
+    brain_health: int = 2381
+    controller_manager: int = 10257
+    scheduler: int = 10259
+
+    def chosen(self) -> Ports:
+        """The same with every 0 replaced."""
+        return replace(self, **{one.name: free_port() for one in fields(self) if getattr(self, one.name) == 0})
+
+    def table(self) -> list[Port]:
+        return [
+            Port(part=APISERVER, number=self.apiserver, flag="--port"),
+            Port(part=BRAIN, number=self.brain, flag="--brain-port"),
+            Port(part=BRAIN, number=self.brain_health, flag="--brain-health-port"),
+            Port(part=CONTROLLERS, number=self.controller_manager, flag="--controller-manager-port"),
+            Port(part=SCHEDULER, number=self.scheduler, flag="--scheduler-port"),
+        ]
 
 
 def free_port() -> int:

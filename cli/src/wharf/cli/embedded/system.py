@@ -8,47 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from wharf.cli.embedded.layout import Layout
-from wharf.cli.embedded.plan import Health, Part, Port
-from wharf.cli.embedded.ports import LOOPBACK, free_port
+from wharf.cli.embedded.plan import Health, Part
+from wharf.cli.embedded.ports import APISERVER, BRAIN, CONTROLLERS, LOOPBACK, SCHEDULER, Ports
 from wharf.cli.kube import argv, credentials
 from wharf.cli.kube.argv import ApiserverOptions, EtcdAccess
 from wharf.cli.kube.pki import Authority
+from wharf.cli.version import own_version
 
 BINARIES: Final = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
-BRAIN: Final = "brain"
-APISERVER: Final = "kube-apiserver"
-CONTROLLERS: Final = "kube-controller-manager"
-SCHEDULER: Final = "kube-scheduler"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where the parts listen; 0 is any free port."""
-
-    apiserver: int = 16443
-    brain: int = 2379
-    brain_health: int = 2381
-    controller_manager: int = 10257
-    scheduler: int = 10259
-
-    def chosen(self) -> Ports:
-        """The same with every 0 replaced."""
-        return replace(self, **{one.name: free_port() for one in fields(self) if getattr(self, one.name) == 0})
-
-    def table(self) -> list[Port]:
-        return [
-            Port(part=APISERVER, number=self.apiserver, flag="--port"),
-            Port(part=BRAIN, number=self.brain, flag="--brain-port"),
-            Port(part=BRAIN, number=self.brain_health, flag="--brain-health-port"),
-            Port(part=CONTROLLERS, number=self.controller_manager, flag="--controller-manager-port"),
-            Port(part=SCHEDULER, number=self.scheduler, flag="--scheduler-port"),
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +93,3 @@ def _brain(layout: Layout, ports: Ports) -> tuple[Part, EtcdAccess]:
         ready_within=30.0,
     )
     return part, EtcdAccess((endpoint,), authority.cert, client)
-
-
-def own_version(distribution: str = "wharf") -> str:
-    """The version of one of wharf's packages; a checkout that was never installed says so."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "source"

@@ -68,7 +68,7 @@ class Option:
     env: str | None
 
 
-def option(  # noqa: PLR0913 all but two are named
+def option(
     parser: Parser[V],
     default: D,
     *,

@@ -249,7 +249,7 @@ def _number(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))  # noqa: PLR2004
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 
 # --- the process itself ---------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _TRACES: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _METRICS: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+DEFAULT_PORT: Final = 4317
 _BACKOFF_FIRST: Final = 1.0
 _BACKOFF_MOST: Final = 30.0
 
@@ -220,6 +221,6 @@ def on_loop(
 
 
 def parse_endpoint(text: str) -> Url:
-    """An OTLP endpoint: http(s)://host[:port], port 4317 when it names none. BadValue otherwise."""
-    url = parse_url(text, ("http", "https"))
-    return url if url.port is not None else parse_url(f"{url.scheme}://{url.authority}:4317")
+    """An OTLP endpoint: http(s)://host[:port], or host[:port] (plain); the port is 4317 if not given. Or BadValue."""
+    url = parse_url(text if "://" in text else f"http://{text}", ("http", "https"))
+    return url if url.port is not None else parse_url(f"{url.scheme}://{url.authority}:{DEFAULT_PORT}")

@@ -118,7 +118,7 @@ def parse_size(text: str) -> int:
 def format_size(size: int) -> str:
     """The largest binary unit that shows `size` exactly: 65536 → "64KiB"."""
     power = 0
-    while size and size % 1024 == 0 and power < 5:  # noqa: PLR2004 PiB is the last unit
+    while size and size % 1024 == 0 and power < 5:
         size //= 1024
         power += 1
     return f"{size}{('', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
@@ -198,7 +198,7 @@ def parse_bool(text: str) -> bool:
 
 
 def _parse_int(text: str) -> int:
-    if re.fullmatch(r"[+-]?\d+", text, re.ASCII) is None or len(text) > 20:  # noqa: PLR2004 int64 and sign
+    if re.fullmatch(r"[+-]?\d+", text, re.ASCII) is None or len(text) > 20:
         raise BadValue("is not a whole number")
     return int(text)
 
