@@ -20,6 +20,7 @@ from wharf.brain.engine.base import Batch, Engine, EngineError, Snapshot, Table,
 from wharf.brain.errors import BrainError, Compacted, CorruptStore, FutureRevision, NoSpace, Stopped
 from wharf.brain.store._codec import Header, KubeLane, Pending, frame, parse_kube_range
 from wharf.brain.store.commit import CommitLimits, Commits
+from wharf.brain.store.compact import Compactor
 from wharf.brain.store.keys import (
     ALARM_PREFIX,
     LEASE_PREFIX,
@@ -89,6 +90,7 @@ class Store:
         self._stopped = False
         self._refusal: BrainError | None = None  # what every request is answered with
         self._reader: Reader
+        self._compactor: Compactor
         self._published: View
         self._commits: Commits
         self._lane: KubeLane
@@ -114,6 +116,8 @@ class Store:
         )
         self._lane = KubeLane(self.header, self._reader.get, self.leases.table)
         self._apply_alarms()
+        self._compactor = Compactor(self.engine, self._commits.submit_side, loop.time, loop.call_later)
+        self._compactor.start()
         self.leases.start()
 
     async def stop(self) -> None:
@@ -122,6 +126,7 @@ class Store:
             return
         self._stopped = True
         self.leases.stop()
+        self._compactor.stop()
         idle = asyncio.Event()
         self._commits.when_idle(idle.set)
         await idle.wait()
@@ -239,7 +244,10 @@ class Store:
             return
 
         def recorded(error: BrainError | None) -> None:
-            done(error)
+            if error is None and physical:
+                self._compactor.when_compacted(revision, done)
+            else:
+                done(error)
 
         pending, before = self._commits.filling, self._next_compact
         pending.undo.append(lambda: self._set_next_compact(before))
@@ -350,6 +358,8 @@ class Store:
         self._measure_room()
 
     def announce(self, pending: Pending) -> None:
+        if pending.compacts >= 0:
+            self._compactor.compact(pending.compacts)
         if pending.events:
             for listener in self._listeners:
                 listener(pending.events, pending.revision)
@@ -366,7 +376,8 @@ class Store:
     def halt(self, error: BrainError) -> None:
         self._refusal = error
         self.leases.stop()
-        log.error("the store takes no more writes: %s", error)
+        if not isinstance(error, Stopped):
+            log.error("the store takes no more requests: %s", error)
 
     # Quota
 
