@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,7 +36,12 @@ def _checked_release(text: str | None) -> str | None:
 
 
 DEFAULT_PORTS = Ports()
-PortOption = typer.Option(min=0, max=65535, rich_help_panel="Ports (0: any free one)")
+
+
+def _port(what: str) -> Any:
+    """A port option; typer takes any object as an option's description."""
+    panel = "Ports on 127.0.0.1 (0: any free one; environment: WHARF_UP_<FLAG>)"
+    return typer.Option(min=0, max=65535, help=what, metavar="PORT", rich_help_panel=panel, show_envvar=False)
 
 
 class Output(StrEnum):
@@ -62,11 +67,11 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
             file_okay=False,
         ),
     ] = None,
-    port: Annotated[int, PortOption] = DEFAULT_PORTS.apiserver,
-    brain_port: Annotated[int, PortOption] = DEFAULT_PORTS.brain,
-    brain_health_port: Annotated[int, PortOption] = DEFAULT_PORTS.brain_health,
-    controller_manager_port: Annotated[int, PortOption] = DEFAULT_PORTS.controller_manager,
-    scheduler_port: Annotated[int, PortOption] = DEFAULT_PORTS.scheduler,
+    port: Annotated[int, _port("kube-apiserver.")] = DEFAULT_PORTS.apiserver,
+    brain_port: Annotated[int, _port("brain, etcd's API.")] = DEFAULT_PORTS.brain,
+    brain_health_port: Annotated[int, _port("brain's health and metrics.")] = DEFAULT_PORTS.brain_health,
+    controller_manager_port: Annotated[int, _port("kube-controller-manager.")] = DEFAULT_PORTS.controller_manager,
+    scheduler_port: Annotated[int, _port("kube-scheduler.")] = DEFAULT_PORTS.scheduler,
 ) -> None:
     """Run a Kubernetes control plane on brain: everything on this machine, on loopback, with its own certificates.
 
