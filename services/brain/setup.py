@@ -14,6 +14,7 @@ MODULES: dict[str, list[str]] = {
     "wharf.brain.engine._commit": ["lmdb"],
     "wharf.brain.store._index": [],
     "wharf.brain.store._read": ["lmdb"],
+    "wharf.brain.store._log": ["lmdb"],
     "wharf.brain.store._codec": [],
 }
 

@@ -14,9 +14,3 @@ def page_at(
     tag: int,
     keep: bool,
 ) -> tuple[bytes, int, int, bytes | None, bool] | None: ...
-def live_keys(
-    snapshot: ReadTxn, start: bytes, limit: int
-) -> tuple[list[bytes], list[tuple[int, bytes]], bytes | None]: ...
-def log_changes(
-    snapshot: ReadTxn, after: int, limit: int
-) -> tuple[list[tuple[int, bytes, bool]], int | None]: ...

@@ -13,11 +13,11 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
 
 from wharf.brain.engine._lmdb cimport *
+from wharf.brain.store._kv cimport find
 
 from wharf.brain.engine._lmdb import LmdbError
 
 cdef enum:
-    LOG = 1
     NOW = 2
     HISTORY = 3
     MET_LONG_KEY = 1000000
@@ -67,51 +67,9 @@ cdef inline int varint_length(size_t number) noexcept nogil:
     return n
 
 
-cdef inline const unsigned char* take_varint(
-    const unsigned char* p, const unsigned char* end, uint64_t* number
-) noexcept nogil:
-    """Past the varint at p; NULL when there is none."""
-    cdef int shift = 0
-    number[0] = 0
-    while p < end and shift < 64:
-        number[0] |= (<uint64_t> (p[0] & 0x7F)) << shift
-        if p[0] < 0x80:
-            return p + 1
-        p += 1
-        shift += 7
-    return NULL
-
-
-cdef int find(MDB_val* kv, int field, uint64_t* number, MDB_val* content) noexcept nogil:
-    """Field of a stored KeyValue: 1 found, 0 absent, -1 malformed. `number` is its varint (a length for bytes, then `content`)."""
-    cdef const unsigned char* p = <const unsigned char*> kv.mv_data
-    cdef const unsigned char* end = p + kv.mv_size
-    cdef int tag
-    while p < end:
-        tag = p[0]
-        p = take_varint(p + 1, end, number)
-        if p == NULL:
-            return -1
-        if tag & 7 == 2:
-            if number[0] > <uint64_t> (end - p):
-                return -1
-            if tag >> 3 == field:
-                content.mv_data, content.mv_size = <void*> p, number[0]
-                return 1
-            p += number[0]
-        elif tag & 7 != 0:
-            return -1
-        elif tag >> 3 == field:
-            return 1
-        if tag >> 3 > field:
-            return 0
-    return 0
-
-
 cdef int began(MDB_val* kv, uint64_t* revision) noexcept nogil:
     """mod_revision of a stored KeyValue; 0 or MALFORMED."""
-    cdef MDB_val content
-    return 0 if find(kv, 3, revision, &content) == 1 else MALFORMED
+    return 0 if find(kv, 3, revision, NULL) == 1 else MALFORMED
 
 
 cdef int advance_now(Walk* w, int op) noexcept nogil:
@@ -195,7 +153,7 @@ cdef int take_from_history(Walk* w) noexcept nogil:
 
 cdef int take(Walk* w, MDB_val* kv) noexcept nogil:
     """Add a KeyValue to the page, or stop the walk."""
-    cdef MDB_val content
+    cdef MDB_val content = MDB_val(0, NULL)
     cdef uint64_t number
     cdef Row row
     cdef Row* more
@@ -281,7 +239,7 @@ def page_at(
     """
     cdef Walk w
     cdef bytes framed = b""
-    cdef MDB_val content
+    cdef MDB_val content = MDB_val(0, NULL)
     cdef uint64_t number
     cdef int rc
     snapshot.ready()
@@ -328,96 +286,3 @@ def page_at(
         if w.then != NULL:
             mdb_cursor_close(w.then)
         free(w.rows)
-
-
-def live_keys(ReadTxn snapshot, bytes start, size_t limit):
-    """(keys in NOW from `start`, (lease, key) of those that have one, where to go on or None): what start-up needs, without values."""
-    cdef MDB_cursor* cursor = NULL
-    cdef MDB_val k, v, content
-    cdef uint64_t number
-    cdef size_t taken = 0
-    keys = []
-    leased = []
-    snapshot.ready()
-    cdef int rc = mdb_cursor_open(snapshot.txn, snapshot.table(NOW), &cursor)
-    if rc != 0:
-        raise LmdbError(rc, "reading")
-    try:
-        rc = seek(cursor, PyBytes_AS_STRING(start), PyBytes_GET_SIZE(start), &k, &v)
-        while rc == 0:
-            if taken == limit:
-                return keys, leased, PyBytes_FromStringAndSize(<char*> k.mv_data, k.mv_size)
-            if find(&v, 1, &number, &content) != 1 or (
-                k.mv_size != MAX_KEY and compare(k.mv_data, k.mv_size, content.mv_data, content.mv_size) != 0
-            ):
-                raise ValueError("a stored KeyValue is malformed or under another key")
-            key = PyBytes_FromStringAndSize(<char*> content.mv_data, content.mv_size)
-            keys.append(key)
-            if find(&v, 6, &number, &content) == 1:
-                leased.append((<long long> number, key))
-            taken += 1
-            rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)
-        if rc != MDB_NOTFOUND:
-            raise LmdbError(rc, "reading")
-        return keys, leased, None
-    finally:
-        mdb_cursor_close(cursor)
-
-
-cdef int scan_event(const unsigned char* p, const unsigned char* end, int* kind, MDB_val* kv) noexcept nogil:
-    """An mvccpb.Event: whether it deletes, and its KeyValue; 0 or MALFORMED."""
-    cdef uint64_t number
-    cdef MDB_val event
-    event.mv_data, event.mv_size = <void*> p, end - p
-    kind[0] = 1 if find(&event, 1, &number, kv) == 1 and number == 1 else 0
-    return 0 if find(&event, 2, &number, kv) == 1 else MALFORMED
-
-
-def log_changes(ReadTxn snapshot, uint64_t after, size_t limit):
-    """(births and deaths of keys in revisions above `after`, revision read up to or None at the log's end).
-
-    At most about `limit` log records are looked at.
-    """
-    cdef MDB_cursor* cursor = NULL
-    cdef MDB_val k, v, kv, content
-    cdef unsigned char low[8]
-    cdef const unsigned char* p
-    cdef const unsigned char* end
-    cdef uint64_t length, created, revision = after
-    cdef uint64_t wanted = after + 1
-    cdef size_t taken = 0
-    cdef int i, kind
-    changes = []
-    snapshot.ready()
-    for i in range(8):
-        low[7 - i] = wanted & 0xFF
-        wanted >>= 8
-    cdef int rc = mdb_cursor_open(snapshot.txn, snapshot.table(LOG), &cursor)
-    if rc != 0:
-        raise LmdbError(rc, "reading")
-    try:
-        rc = seek(cursor, <const char*> low, 8, &k, &v)
-        while rc == 0:
-            if taken == limit:
-                return changes, revision
-            p, end = <const unsigned char*> v.mv_data, <const unsigned char*> v.mv_data + v.mv_size
-            revision = 0
-            for i in range(8):
-                revision = revision << 8 | (<const unsigned char*> k.mv_data)[i]
-            while p < end:
-                p = take_varint(p + 1, end, &length)
-                if p == NULL or length > <uint64_t> (end - p) or scan_event(p, p + length, &kind, &kv) != 0:
-                    raise ValueError(f"log record {revision} is malformed")
-                if find(&kv, 1, &created, &content) != 1:
-                    raise ValueError(f"log record {revision} is malformed")
-                if kind or (find(&kv, 2, &created, &k) == 1 and created == revision):
-                    key = PyBytes_FromStringAndSize(<char*> content.mv_data, content.mv_size)
-                    changes.append((revision, key, not kind))
-                p += length
-            taken += 1
-            rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)
-        if rc != MDB_NOTFOUND:
-            raise LmdbError(rc, "reading")
-        return changes, None
-    finally:
-        mdb_cursor_close(cursor)

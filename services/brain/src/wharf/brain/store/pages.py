@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from wharf.brain.engine._lmdb import ReadTxn
 from wharf.brain.engine.base import Snapshot, Table
-from wharf.brain.store import _read
+from wharf.brain.store import _log, _read
 from wharf.brain.store.churn import Change
 from wharf.brain.store.keys import MAX_REVISION, encode_kv, frame, history_bound, parse_kv
 
@@ -66,7 +66,7 @@ def read_page(snapshot: ReadTxn, span: Span, limit: int, max_bytes: int, keep: b
 def log_changes(snapshot: ReadTxn, revision: int) -> Iterator[Change]:
     after: int | None = revision
     while after is not None:
-        changes, after = _read.log_changes(snapshot, after, CHUNK)
+        changes, after = _log.log_changes(snapshot, after, CHUNK)
         yield from changes
 
 
@@ -87,7 +87,7 @@ def live_keys(snapshot: Snapshot) -> Iterator[tuple[list[bytes], list[tuple[int,
     if isinstance(snapshot, ReadTxn):
         start: bytes | None = b""
         while start is not None:
-            keys, leased, start = _read.live_keys(snapshot, start, CHUNK)
+            keys, leased, start = _log.live_keys(snapshot, start, CHUNK)
             yield keys, leased
     else:
         for _, value in snapshot.scan(Table.NOW, b"", None):

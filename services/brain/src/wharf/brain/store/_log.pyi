@@ -1,0 +1,9 @@
+from wharf.brain.engine._lmdb import ReadTxn
+
+def live_keys(
+    snapshot: ReadTxn, start: bytes, limit: int
+) -> tuple[list[bytes], list[tuple[int, bytes]], bytes | None]: ...
+def log_changes(
+    snapshot: ReadTxn, after: int, limit: int
+) -> tuple[list[tuple[int, bytes, bool]], int | None]: ...
+def ended_keys(record: bytes, revision: int) -> list[bytes]: ...
