@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from harness.api import Api
 from harness.cluster import Cluster
 
@@ -98,7 +97,7 @@ def test_no_kind_is_forgotten(kinds: dict[str, Kind]) -> None:
 def test_every_kind_lives_a_whole_life(
     cluster: Cluster, api: Api, kinds: dict[str, Kind], kinds_namespace: str
 ) -> None:
-    """kubectl create, apply, server-side apply, patch and delete of the whole set, each step checked object by object."""
+    """kubectl create, apply, patch and delete of the whole set, each step checked object by object."""
     kubectl = cluster.kubectl
     here = ("-n", kinds_namespace)
     paths = [(kinds[kind_of(document)].path(document["metadata"]["name"]), document) for document in manifests()]

@@ -62,6 +62,12 @@ class Api:
             self.close()
         return Answer(response.status, json.loads(content) if content.startswith(b"{") else {"text": content.decode()})
 
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Drop the connection; the next request opens another."""
         if self._connection is not None:

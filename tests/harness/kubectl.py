@@ -13,7 +13,9 @@ class KubectlError(AssertionError):
     """kubectl ended with an error; a test that did not expect it fails with kubectl's words."""
 
     def __init__(self, arguments: tuple[str, ...], done: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}{done.stdout[-1500:]}")
+        super().__init__(
+            f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}{done.stdout[-1500:]}"
+        )
         self.stderr = done.stderr
 
 
