@@ -44,9 +44,10 @@ def test_a_failed_compaction_is_tried_again_at_the_next_look() -> None:
     for number in range(1, 10):
         assert plan.look(number * MINUTE, 1 + number) is None
     assert plan.look(10 * MINUTE, 11) == 1
-    assert plan.look(11 * MINUTE, 12) == 2
-    plan.succeeded(11 * MINUTE, 2)
-    assert plan.look(12 * MINUTE, 13) is None
+    assert plan.look(11 * MINUTE, 12) == 1
+    assert plan.look(12 * MINUTE, 13) == 2
+    plan.succeeded(12 * MINUTE, 2)
+    assert plan.look(13 * MINUTE, 14) is None
 
 
 def test_by_revision_keeps_so_many() -> None:
