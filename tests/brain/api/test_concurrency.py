@@ -1,0 +1,131 @@
+"""Locks and elections: one holder, the oldest waiter next."""
+
+from __future__ import annotations
+
+from brain.api.harness import ELECTION, LEASE, LOCK, Server, run
+from wharf.brain.api.pb import election, lock, rpc
+from wharf.brain.api.queue import ticket_key
+from wharf.brain.errors import ElectionNoLeader, ElectionNotLeader, LeaderFieldMissing, LeaseNotFound
+from wharf.wire.rpc import Code
+
+
+async def lease(server: Server, lease_id: int) -> int:
+    request = rpc.LeaseGrantRequest(ID=lease_id, TTL=60)
+    return (await server.client.ask(LEASE + "LeaseGrant", request, rpc.LeaseGrantResponse)).ID
+
+
+async def campaign(server: Server, lease_id: int, value: bytes) -> election.LeaderKey:
+    request = election.CampaignRequest(name=b"e", lease=lease_id, value=value)
+    return (await server.client.ask(ELECTION + "Campaign", request, election.CampaignResponse)).leader
+
+
+def test_keys_are_named_as_etcd_names_them() -> None:
+    assert ticket_key(b"l/", 300) == b"l/12c"
+    assert ticket_key(b"l/", -300) == b"l/-12c"
+
+
+def test_a_lock_passes_to_the_oldest_waiter() -> None:
+    async def scenario(server: Server) -> None:
+        ids = [await lease(server, number) for number in (1, 2, 3)]
+        held = await server.client.ask(LOCK + "Lock", lock.LockRequest(name=b"l", lease=1), lock.LockResponse)
+        assert held.key == b"l/1"
+        second, third = [server.client.start(LOCK + "Lock", lock.LockRequest(name=b"l", lease=n)) for n in ids[1:]]
+        while (await server.get(b"l/", b"l0")).count < 3:
+            await server.put(b"tick")
+        assert not second.done
+        await server.client.ask(LOCK + "Unlock", lock.UnlockRequest(key=held.key), lock.UnlockResponse)
+        await second.ended.wait()
+        assert lock.LockResponse.FromString(second.sent[0]).key == b"l/2"
+        assert not third.done
+        third.cancel()
+        while (await server.get(b"l/3")).count:
+            await server.put(b"tick")
+
+    run(scenario)
+
+
+def test_a_lock_is_given_to_its_holder_again() -> None:
+    async def scenario(server: Server) -> None:
+        await lease(server, 1)
+        for _ in range(2):
+            held = await server.client.ask(LOCK + "Lock", lock.LockRequest(name=b"l", lease=1), lock.LockResponse)
+            assert (held.key, held.header.revision) == (b"l/1", 2)
+
+    run(scenario)
+
+
+def test_a_lock_without_a_lease_gets_one() -> None:
+    async def scenario(server: Server) -> None:
+        held = await server.client.ask(LOCK + "Lock", lock.LockRequest(name=b"l"), lock.LockResponse)
+        (kv,) = (await server.get(held.key)).kvs
+        assert held.key == b"l/%x" % kv.lease
+
+    run(scenario)
+
+
+def test_a_dead_lease_is_told_as_a_client_would() -> None:
+    async def scenario(server: Server) -> None:
+        refused = await server.client.refused(LOCK + "Lock", lock.LockRequest(name=b"l", lease=99))
+        assert refused == (Code.UNKNOWN, LeaseNotFound.text)
+
+    run(scenario)
+
+
+def test_an_election() -> None:
+    async def scenario(server: Server) -> None:
+        ask = server.client.ask
+        for number in (1, 2):
+            await lease(server, number)
+        assert await server.client.refused(ELECTION + "Leader", election.LeaderRequest(name=b"e")) == (
+            Code.UNKNOWN,
+            ElectionNoLeader.text,
+        )
+        observer = server.client.start(ELECTION + "Observe", election.LeaderRequest(name=b"e"))
+        leader = await campaign(server, 1, b"one")
+        rival = server.client.start(ELECTION + "Campaign", election.CampaignRequest(name=b"e", lease=2, value=b"two"))
+        proclaim = election.ProclaimRequest(leader=leader, value=b"uno")
+        await ask(ELECTION + "Proclaim", proclaim, election.ProclaimResponse)
+        found = await ask(ELECTION + "Leader", election.LeaderRequest(name=b"e"), election.LeaderResponse)
+        assert found.kv.value == b"uno"
+        assert not rival.done
+        await ask(ELECTION + "Resign", election.ResignRequest(leader=leader), election.ResignResponse)
+        await rival.ended.wait()
+        seen = [election.LeaderResponse.FromString(data).kv.value for data in await observer.wait_sent(3)]
+        assert seen == [b"one", b"uno", b"two"]
+        stale = await server.client.refused(ELECTION + "Proclaim", proclaim)
+        assert stale == (Code.UNKNOWN, ElectionNotLeader.text)
+        observer.cancel()
+
+    run(scenario)
+
+
+def test_campaigning_again_changes_the_value() -> None:
+    async def scenario(server: Server) -> None:
+        await lease(server, 1)
+        first, again = await campaign(server, 1, b"one"), await campaign(server, 1, b"uno")
+        assert (first.key, first.rev) == (again.key, again.rev)
+        assert (await server.get(first.key)).kvs[0].value == b"uno"
+
+    run(scenario)
+
+
+def test_requests_without_a_leader_are_refused() -> None:
+    async def scenario(server: Server) -> None:
+        missing = (Code.UNKNOWN, LeaderFieldMissing.text)
+        assert await server.client.refused(ELECTION + "Proclaim", election.ProclaimRequest()) == missing
+        assert await server.client.refused(ELECTION + "Resign", election.ResignRequest()) == missing
+
+    run(scenario)
+
+
+def test_a_stopping_server_ends_those_who_wait() -> None:
+    async def scenario(server: Server) -> None:
+        for number in (1, 2):
+            await lease(server, number)
+        await campaign(server, 1, b"one")
+        rival = server.client.start(ELECTION + "Campaign", election.CampaignRequest(name=b"e", lease=2))
+        await server.put(b"tick")
+        await server.api.stop()
+        assert rival.code == Code.UNAVAILABLE
+
+    run(scenario)
