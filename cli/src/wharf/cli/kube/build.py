@@ -117,9 +117,7 @@ def _compile(command: list[str], module: Path, tool: Recipe, version: str, repor
     report(f"building {tool.name} {version} (once; about {tool.cold_seconds} s on two cores when nothing is cached)")
     began = time.monotonic()
     lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=module, env=environment(os.environ), stderr=subprocess.PIPE, text=True
-    ) as go:
+    with subprocess.Popen(command, cwd=module, env=environment(os.environ), stderr=subprocess.PIPE, text=True) as go:
         stderr = go.stderr
         assert stderr is not None  # noqa: S101 - it was asked for
         reader = threading.Thread(target=lambda: lines.extend(iter(stderr.readline, "")), daemon=True)
