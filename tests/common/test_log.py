@@ -107,5 +107,15 @@ def test_other_libraries_warnings_take_the_same_form() -> None:
     assert [json.loads(line)["msg"] for line in out.getvalue().splitlines()] == ["lost it"]
 
 
+def test_lists_stay_lists() -> None:
+    out = stream()
+    get_log("x").info("m", addresses=["127.0.0.1:1", "redis://u:hunter2@h"], sizes=(1, None))
+    line = json.loads(out.getvalue())
+    assert (line["addresses"], line["sizes"]) == (["127.0.0.1:1", "redis://u:***@h"], [1, None])
+    out = stream("console")
+    get_log("x").info("m", addresses=["a", "b"])
+    assert out.getvalue().endswith('addresses="[\\"a\\", \\"b\\"]"\n')
+
+
 def test_plain_text_is_left_alone() -> None:
     assert redact_text("basic things at http://h/a:b@c") == "basic things at http://h/a:b@c"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -84,9 +84,8 @@ def _be_the_supervisor(layout: Layout, parts: list[Part], writer: int) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         code = run_here(layout, parts, report)
     except BaseException:  # whatever it is, it belongs in the log and not into a second copy of the command
-        sys.excepthook(*sys.exc_info())
+        os.write(2, traceback.format_exc().encode())
     finally:
-        sys.stderr.flush()
         os._exit(code)
 
 

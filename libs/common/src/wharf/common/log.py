@@ -87,6 +87,8 @@ def redact(key: str, value: object) -> object:
         return value
     if _SECRET.search(key):
         return "***"
+    if isinstance(value, list | tuple):
+        return [redact(key, item) for item in value]
     return redact_text(value if isinstance(value, str) else str(value))
 
 
