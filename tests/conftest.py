@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-
 # A deadline per example would test how busy the machine is.
 hypothesis.settings.register_profile("wharf", deadline=None)
 hypothesis.settings.load_profile("wharf")
