@@ -71,7 +71,7 @@ cdef extern from "nghttp2/nghttp2.h":
     int NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_WOULDBLOCK
     int NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_BAD_CLIENT_MAGIC, NGHTTP2_ERR_FLOODED
     int NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_CANCEL
-    int NGHTTP2_REFUSED_STREAM
+    int NGHTTP2_REFUSED_STREAM, NGHTTP2_STREAM_CLOSED, NGHTTP2_PROTOCOL_ERROR
 
     int nghttp2_session_callbacks_new(nghttp2_session_callbacks **)
     void nghttp2_session_callbacks_set_on_begin_headers_callback(
@@ -157,7 +157,11 @@ cdef class Session:
     cdef int64_t frame_tokens, ping_strikes
     cdef double frame_refilled, pinged_at
     cdef size_t held, owed
-    cdef bint holding
+    cdef int32_t last_stream_id
+    cdef int32_t closed_ids[256]  # streams closed lately; negative: by us
+    cdef size_t closed_at
+    cdef uint8_t scan_head[9]
+    cdef size_t scan_have, scan_skip
     # what the shell reads
     cdef public object clock
     cdef readonly object failure
@@ -175,7 +179,10 @@ cdef class Session:
     cdef int append(self, const void *data, size_t length) except -1
     cdef bytes take_out(self)
     cdef int spend(self, int64_t cost) except -1
-    cdef int violate(self, str reason, str debug) except -1
+    cdef int violate(self, str reason, str debug, uint32_t code=*) except -1
+    cdef int check_closed(self, int32_t stream_id, bint headers) except -1
+    cdef int feed(self, const uint8_t *data, size_t length) except -1
+    cdef int scan(self, const uint8_t *data, size_t length) except -1
     cdef int hold(self, size_t length) except -1
     cdef int release(self, Stream stream, size_t length) except -1
     cdef void wake(self)

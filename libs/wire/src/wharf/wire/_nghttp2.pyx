@@ -267,6 +267,7 @@ cdef class Session:
         self.pinged_at = self.frame_refilled = -1e9
         self.chunk = 65536
         self.paused = True
+        self.scan_skip = 24 if server else 0
 
     def __init__(self, bint server, settings=(), int window=65535, int resets_burst=1000, int resets_per_second=100,
                  int continuations_max=8, int acks_max=1000):
@@ -319,20 +320,65 @@ cdef class Session:
     # --- receiving
     def receive(self, bytes data not None):
         """Take what arrived. SessionError when the peer's bytes end the connection; pull what is left to say, then close."""
-        cdef ssize_t taken
         if self.ended or self.violation is not None:
             return
         self.bytes_in += PyBytes_GET_SIZE(data)
         self.pumping = True
-        taken = nghttp2_session_mem_recv(self.ng, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        self.pumping = False
+        try:
+            if self.server:
+                self.scan(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            else:
+                self.feed(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        finally:
+            self.pumping = False
+
+    cdef int feed(self, const uint8_t *data, size_t length) except -1:
+        cdef ssize_t taken = nghttp2_session_mem_recv(self.ng, data, length)
         if self.failure is not None:
             raise self.failure
         if taken < 0:
-            if taken == NGHTTP2_ERR_FLOODED and self.violation is None:
-                self.violate("too many unanswered frames", "flood")
-                return
-            raise SessionError(<int>taken)
+            if taken != NGHTTP2_ERR_FLOODED:
+                raise SessionError(<int>taken)
+            self.violate("too many unanswered frames", "flood")
+        return 0
+
+    cdef int scan(self, const uint8_t *data, size_t length) except -1:
+        """Feed, with an eye on DATA frames for streams that are over: nghttp2 forgets those and ignores the frame in silence."""
+        cdef size_t at = 0, start = 0, take, edge
+        cdef bint reset_seen = False
+        cdef int32_t stream_id
+        while at < length:
+            if self.scan_skip:
+                take = self.scan_skip if self.scan_skip < length - at else length - at
+                self.scan_skip -= take
+                at += take
+                continue
+            take = 9 - self.scan_have if 9 - self.scan_have < length - at else length - at
+            memcpy(&self.scan_head[self.scan_have], data + at, take)
+            self.scan_have += take
+            at += take
+            if self.scan_have < 9:
+                break
+            self.scan_have = 0
+            self.scan_skip = (<size_t>self.scan_head[0] << 16) | (self.scan_head[1] << 8) | self.scan_head[2]
+            if self.scan_head[3] == NGHTTP2_RST_STREAM:
+                reset_seen = True
+            elif self.scan_head[3] == NGHTTP2_DATA:
+                stream_id = (<int32_t>(self.scan_head[5] & 127) << 24) | (self.scan_head[6] << 16) | (
+                    self.scan_head[7] << 8) | self.scan_head[8]
+                if not stream_id & 1 or (not reset_seen and (
+                        stream_id > self.last_stream_id
+                        or nghttp2_session_get_stream_user_data(self.ng, stream_id) is not NULL)):
+                    continue
+                edge = at - 9 if at >= start + 9 else start
+                self.feed(data + start, edge - start)
+                start = edge
+                if (stream_id <= self.last_stream_id
+                        and nghttp2_session_get_stream_user_data(self.ng, stream_id) is NULL):
+                    self.check_closed(stream_id, False)
+                    if self.violation is not None:
+                        return 0
+        return self.feed(data + start, length - start)
 
     cdef int spend(self, int64_t cost) except -1:
         """Pay for a frame that carries no work; tokens come back with time and with work done."""
@@ -346,12 +392,24 @@ cdef class Session:
                 self.violate("too many frames that carry no work", "frame_flood")
         return 0
 
-    cdef int violate(self, str reason, str debug) except -1:
+    cdef int check_closed(self, int32_t stream_id, bint headers) except -1:
+        """A frame for a stream that is over: an error, unless we ended it ourselves and the frame was already on its way."""
+        cdef size_t at
+        for at in range(256):
+            if self.closed_ids[at] == stream_id:
+                return self.violate("a frame on a closed stream", "stream closed", NGHTTP2_STREAM_CLOSED)
+            if self.closed_ids[at] == -stream_id:
+                return 0
+        if headers:
+            self.violate("a stream identifier that goes back", "stream identifier not increasing", NGHTTP2_PROTOCOL_ERROR)
+        return 0
+
+    cdef int violate(self, str reason, str debug, uint32_t code=NGHTTP2_ENHANCE_YOUR_CALM) except -1:
         cdef bytes text = debug.encode()
         if self.violation is None:
             self.violation = reason
             nghttp2_submit_goaway(self.ng, 0, nghttp2_session_get_last_proc_stream_id(self.ng),
-                                  NGHTTP2_ENHANCE_YOUR_CALM, <const uint8_t *>PyBytes_AS_STRING(text), len(text))
+                                  code, <const uint8_t *>PyBytes_AS_STRING(text), len(text))
         return 0
 
     def set_frame_budget(self, int64_t burst, int64_t per_second):
@@ -646,6 +704,12 @@ cdef class EventSession(Session):
 cdef int _on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *user_data) noexcept:
     cdef Session session = <Session>user_data
     session.frames_in += 1
+    if (session.server and head.type == NGHTTP2_HEADERS and head.stream_id <= session.last_stream_id
+            and head.stream_id & 1 and nghttp2_session_get_stream_user_data(ng, head.stream_id) is NULL):
+        try:
+            session.check_closed(head.stream_id, True)
+        except BaseException as error:
+            return session._fail(error)
     return 0
 
 
@@ -658,6 +722,7 @@ cdef int _on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void
         if session.server and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
             stream = session.make_stream()
             session.streams_opened += 1
+            session.last_stream_id = frame.hd.stream_id
             session.attach(stream, frame.hd.stream_id)
             session.current = stream
         else:
@@ -733,6 +798,9 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
         elif kind == NGHTTP2_RST_STREAM:
             session.resets_in += 1
             session.spend(1)
+            known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
+            if known is not NULL:
+                (<Stream>known).remote_ended = True
         elif kind == NGHTTP2_GOAWAY:
             session.goaway_received = True
             session.spend(1)
@@ -780,6 +848,8 @@ cdef int _on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t error
             if session.current is stream:
                 session.current = None
             nghttp2_session_set_stream_user_data(ng, stream_id, NULL)
+            session.closed_ids[session.closed_at] = stream_id if stream.remote_ended else -stream_id
+            session.closed_at = (session.closed_at + 1) & 255
             stream.closed = True
             stream.on_closed(error_code)
         return 0

@@ -28,6 +28,10 @@ class BadRequest(Exception):
         self.status = status
 
 
+class NotHttp(Exception):
+    """The first line is no HTTP request line: whoever this is would not understand an answer."""
+
+
 class Http1Connection:
     """Parses requests and formats responses of one connection. `finished`: close when the output is gone."""
 
@@ -40,6 +44,7 @@ class Http1Connection:
         self._ready: list[HttpRequest] = []
         self._keep_alive: list[bool] = []
         self._error: BadRequest | None = None
+        self._answerable = False
         self._reset()
 
     def _reset(self) -> None:
@@ -50,14 +55,18 @@ class Http1Connection:
         self._in_body = False
 
     def receive(self, data: bytes) -> list[HttpRequest]:
-        """Whole requests in `data`; BadRequest when the peer broke the rules (its answer: `encode_error`)."""
+        """Whole requests in `data`; BadRequest when the peer broke the rules (its answer: `encode_error`), NotHttp."""
         if not self._in_body:
             self._head_size += len(data)
+        if not self._answerable and (b" HTTP/1." in data or b" HTTP/2" in data):
+            self._answerable = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.finished = True  # no protocol to upgrade to: answer the request, then close
         except httptools.HttpParserError as error:
+            if self._error is None and not self._answerable:
+                raise NotHttp from error
             raise self._error or BadRequest(HTTPStatus.BAD_REQUEST, "malformed HTTP request") from error
         if self._error is None and not self._in_body and self._head_size > self._limits.http1_head_max:
             self._error = BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request headers too large")

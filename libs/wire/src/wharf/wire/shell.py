@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from wharf.wire._grpc import ServerSession
 from wharf.wire._nghttp2 import SessionError
-from wharf.wire.h1 import BadRequest, Http1Connection
+from wharf.wire.h1 import BadRequest, Http1Connection, NotHttp
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.http import plain_error
 from wharf.wire.rpc import Code, Peer
@@ -200,6 +200,10 @@ class Connection(asyncio.Protocol):
         except BadRequest as error:
             self._host.counters.protocol_errors += 1
             self._write(http1.encode_error(error))
+        except NotHttp:
+            self._host.counters.protocol_errors += 1
+            log.info("%s speaks neither HTTP/1.1 nor HTTP/2", self.peer.address)
+            http1.finished = True
         if http1.finished or self._draining:
             self._close()
 
