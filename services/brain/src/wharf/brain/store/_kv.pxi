@@ -104,7 +104,7 @@ cdef int scan_kv(bytes data, Kv* kv) except -1:
                 kv.value, kv.value_length = at, <Py_ssize_t> number
             at += number
         else:
-            break
+            at = NULL
     if at != end:
         raise ValueError("stored bytes are no KeyValue")
     return 0
