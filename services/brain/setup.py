@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 MODULES: dict[str, list[str]] = {
     "wharf.brain.engine._lmdb": ["lmdb"],
     "wharf.brain.engine._commit": ["lmdb"],
+    "wharf.brain.engine._pages": [],
     "wharf.brain.store._index": [],
     "wharf.brain.store._read": ["lmdb"],
     "wharf.brain.store._log": ["lmdb"],

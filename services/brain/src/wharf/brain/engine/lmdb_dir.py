@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import re
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 from wharf.brain.engine._lmdb import CORRUPT, Env, LmdbError, ReadTxn, describe
+from wharf.brain.engine._pages import BadPage, check_pages
 from wharf.brain.engine.base import (
     FIRST_REVISION,
     FORMAT,
@@ -26,7 +29,9 @@ from wharf.brain.engine.base import (
 )
 
 TABLES = tuple(table.name.lower().encode() for table in sorted(Table))
+CHECKED_WHOLE = frozenset({b"meta", b"now"})  # tables that start-up reads whole anyway
 MAX_READERS = 1024
+PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 NAME = re.compile(r"store-(\d+)\.mdb")
 ROOMIEST_MAP = 1 << 44  # 16 TiB of address space, an eighth of what x86-64 has
 MAGIC = 0xBEEFC0DE
@@ -113,7 +118,7 @@ def sync_file(path: str | Path) -> None:
 
 def open_file(path: Path, map_size: int, sync: bool) -> Env:
     """A store file, refused with a hint when it is none, damaged, or of another format."""
-    check_length(path)
+    check_file(path)
     try:
         env = map_file(path, map_size, sync, create=False)
         held = ReadTxn(env).get(Table.META, META_FORMAT)
@@ -141,7 +146,16 @@ def map_file(path: Path, map_size: int, sync: bool, create: bool) -> Env:
             map_size //= 2
 
 
-def check_length(path: Path) -> None:
+class Claims(NamedTuple):
+    """What the newest meta page says about a file."""
+
+    page_size: int
+    pages: int  # up to the last one ever used
+    free_list: bytes  # record of the table of free pages
+    main: bytes  # record of the table of tables
+
+
+def read_claims(path: Path) -> Claims:
     """EngineCorrupt for a file that is no store or shorter than it says: reading a missing page would kill the
     process.
     """
@@ -150,18 +164,30 @@ def check_length(path: Path) -> None:
         head = file.read(PAGE_HEADER + META_RECORD.size)
         if len(head) < PAGE_HEADER + META_RECORD.size:
             raise EngineCorrupt(damaged(path, f"only {length} bytes"))
-        magic, version, _, _, free_db, _, _, _ = META_RECORD.unpack_from(head, PAGE_HEADER)
-        page_size = int.from_bytes(free_db[:4], "little")
-        if magic != MAGIC or version != 1 or page_size not in (4096, 8192, 16384, 32768, 65536):
+        magic, version, _, _, free_list, _, _, _ = META_RECORD.unpack_from(head, PAGE_HEADER)
+        page_size = int.from_bytes(free_list[:4], "little")
+        if magic != MAGIC or version != 1 or page_size not in PAGE_SIZES:
             raise EngineCorrupt(damaged(path, "not a store of brain"))
         file.seek(page_size)
         second = file.read(PAGE_HEADER + META_RECORD.size)
     if len(second) < PAGE_HEADER + META_RECORD.size:
         raise EngineCorrupt(damaged(path, f"only {length} bytes"))
     metas = [META_RECORD.unpack_from(page, PAGE_HEADER) for page in (head, second)]
-    last_page, _ = max(((meta[6], meta[7]) for meta in metas), key=lambda pair: pair[1])
+    _, _, _, _, free_list, main, last_page, _ = max(metas, key=lambda meta: int(meta[7]))
     if length < (last_page + 1) * page_size:
         raise EngineCorrupt(damaged(path, f"{length} bytes where {(last_page + 1) * page_size} were written"))
+    return Claims(page_size, last_page + 1, free_list, main)
+
+
+def check_file(path: Path, whole: bool = False) -> None:
+    """EngineCorrupt unless the file's pages form sound trees; leaves of the log and of history only if `whole`."""
+    claims = read_claims(path)
+    tables = None if whole else CHECKED_WHOLE
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            check_pages(data, claims.page_size, claims.pages, claims.free_list, claims.main, tables)
+        except BadPage as error:
+            raise EngineCorrupt(damaged(path, str(error))) from error
 
 
 def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
