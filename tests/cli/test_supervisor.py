@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,6 +168,35 @@ def test_asked_twice_it_does_not_wait(layout: Layout, tmp_path: Path) -> None:
     run.on(events.UP, "", stop).on(events.STOPPING, "a", stop)
     assert run.go() == 0
     assert run.order(events.KILLED) == ["a"]
+
+
+def test_a_mistake_of_ours_leaves_nothing_running(layout: Layout, tmp_path: Path) -> None:
+    def mistake(_: Supervisor) -> None:
+        raise RuntimeError("in a callback")
+
+    run = Run(layout, [make_part("a", tmp_path), make_part("b", tmp_path, after=("a",))])
+    found: list[SystemState] = []
+    run.on(events.STARTING, "b", lambda _: found.append(run.state())).on(events.READY, "b", mistake)
+    with pytest.raises(RuntimeError, match="in a callback"):
+        run.go()
+    assert ended(tmp_path) == ["b", "a"]
+    assert not [part for part in found[0].parts if identity.is_alive(part.who)]
+
+
+def test_a_disk_that_takes_no_state_ends_nothing(layout: Layout, tmp_path: Path) -> None:
+    run = Run(layout, [make_part("a", tmp_path), make_part("b", tmp_path, after=("a",))])
+    run.on(events.STARTING, "a", lambda _: shutil.rmtree(layout.state.parent)).on(events.UP, "", stop)
+    assert run.go() == 0
+    assert ended(tmp_path) == ["b", "a"]
+
+
+def test_onlookers_may_leave(layout: Layout, tmp_path: Path) -> None:
+    def leave(_: Supervisor) -> None:
+        raise BrokenPipeError
+
+    run = Run(layout, [make_part("a", tmp_path), make_part("b", tmp_path, after=("a",))])
+    assert run.on(events.READY, "a", leave).on(events.UP, "", stop).go() == 0
+    assert run.order(events.STOPPED) == ["b", "a"]
 
 
 def test_down_ends_parts_whose_supervisor_was_killed(layout: Layout, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from wharf.cli.embedded.identity import Identity
 from wharf.cli.embedded.inspect import OK, PartReport, SystemReport
 from wharf.cli.embedded.plan import Health
 from wharf.cli.embedded.state import READY, PartState, SystemState
-from wharf.cli.view import Progress, age, as_document, next_steps, print_report, print_up
+from wharf.cli.view import Progress, Terminal, age, as_document, next_steps, print_report, print_up
 
 
 def console() -> tuple[Console, io.StringIO]:
@@ -90,3 +90,12 @@ def test_next_steps_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     print_up(to, "wharf is up (1.0 s)", [("brain", "https://h", "v1")], steps)
     assert out.getvalue().splitlines()[1] == "wharf is up (1.0 s)"
     assert all(f"  {step}" in out.getvalue() for step in steps)
+
+
+def test_a_reader_that_left_is_not_the_end() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):  # what the supervisor passes over; rich alone would end the process
+        Progress(Terminal(file=Gone())).line("x")

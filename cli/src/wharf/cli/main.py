@@ -45,6 +45,8 @@ def _run_command(argv: Sequence[str]) -> int:
     try:
         typer.main.get_command(app).main(list(argv), prog_name="wharf")
     except SystemExit as end:  # how it ends in any case; a mistyped flag has been explained by then
+        if end.code == _INTERRUPTED:
+            raise KeyboardInterrupt from None
         return end.code if isinstance(end.code, int) else 0
     return 0
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from wharf.cli.embedded import state
 from wharf.cli.embedded.down import take_down
 from wharf.cli.embedded.inspect import inspect
 from wharf.cli.embedded.layout import Layout, default_root
 from wharf.cli.embedded.ports import Ports
 from wharf.cli.errors import CommandError
-from wharf.cli.view import Progress, as_document, print_document, print_report, results
+from wharf.cli.view import Progress, Terminal, as_document, print_document, print_report, results
 
 Dir = Annotated[
     Path | None,
@@ -114,7 +113,7 @@ def status(
 def down(dir: Dir = None) -> None:
     """Stop the running system in order. Nothing stored is lost; with nothing running it does nothing."""
     layout = _layout(dir)
-    progress = Progress(Console(stderr=True))
+    progress = Progress(Terminal(stderr=True))
     system = state.load(layout.state)
     if system is None:
         progress.line(f"nothing is running in {layout.root}")

@@ -23,10 +23,17 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WIDTH = 160  # a narrower terminal folds lines itself; a pipe wants them whole
 
 
+class Terminal(Console):
+    """A console whose reader may leave (`wharf up | head`) without ending what runs."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def results() -> Console:
     """stdout, wide enough that no address is cut."""
-    console = Console()
-    return console if console.width >= _WIDTH else Console(width=_WIDTH)
+    console = Terminal()
+    return console if console.width >= _WIDTH else Terminal(width=_WIDTH)
 
 
 class Progress:

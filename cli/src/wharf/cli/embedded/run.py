@@ -11,7 +11,6 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 
 from wharf.cli.embedded import events
 from wharf.cli.embedded.events import Event
@@ -74,14 +73,14 @@ def _be_the_supervisor(layout: Layout, parts: list[Part], writer: int) -> None:
     code = 1
     try:
         os.setsid()
+        os.chdir(layout.root)
         _redirect(layout)
         os.set_inheritable(writer, False)
 
         def report(event: Event) -> None:
-            with suppress(BrokenPipeError):  # the command has gone; the log has everything
-                os.write(writer, events.encode(event))
+            os.write(writer, events.encode(event))
 
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the command goes away; writing to it then is an OSError
         code = run_here(layout, parts, report)
     except BaseException:  # whatever it is, it belongs in the log and not into a second copy of the command
         os.write(2, traceback.format_exc().encode())

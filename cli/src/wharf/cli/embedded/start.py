@@ -10,7 +10,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from wharf.cli.embedded import events, identity, state
 from wharf.cli.embedded.events import Event
 from wharf.cli.embedded.inspect import inspect
@@ -25,7 +24,7 @@ from wharf.cli.kube.build import BuildError
 from wharf.cli.kube.recipes import recipe, version_in
 from wharf.cli.kube.toolchain import GoMissingError
 from wharf.cli.kube.wrapper import ReleaseError
-from wharf.cli.view import Progress, next_steps, print_report, print_up, results
+from wharf.cli.view import Progress, Terminal, next_steps, print_report, print_up, results
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Start:
 def start(asked: Start) -> None:
     """Bring the system up and, unless detached, keep it up until it is stopped. CommandError when it cannot be."""
     os.umask(0o077)  # whatever the parts write is as private as what is written here
-    progress = Progress(Console(stderr=True))
+    progress = Progress(Terminal(stderr=True))
     layout = asked.layout
     layout.make()
     if not _claim(layout, again_is_fine=asked.detach):

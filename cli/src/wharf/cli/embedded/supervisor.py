@@ -70,8 +70,15 @@ class Supervisor:
 
     async def run(self) -> int:
         """Run until stopped; the exit code: 0 after an orderly stop, 1 when it did not start or everything died."""
+        state.save(self._layout.state, self._state)
+        try:
+            return await self._run()
+        except BaseException:
+            await self._stop_all()
+            raise
+
+    async def _run(self) -> int:
         began = time.monotonic()
-        self._save()
         starting = asyncio.create_task(self._start_all())
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -138,6 +145,7 @@ class Supervisor:
                     stdout=out,
                     stderr=asyncio.subprocess.STDOUT,
                     env={**os.environ, **part.env},
+                    cwd=self._layout.root,
                     start_new_session=True,
                 )
             except OSError as error:
@@ -200,12 +208,16 @@ class Supervisor:
         self._save()
 
     def _save(self) -> None:
-        state.save(self._layout.state, self._state)
+        try:
+            state.save(self._layout.state, self._state)
+        except OSError as error:  # a full disk is no reason to stop what runs
+            log.error("the state file cannot be written", path=self._layout.state, reason=error.strerror)
 
     def _report(self, event: Event) -> None:
         write = log.error if event.kind in (events.DIED, events.FAILED, events.KILLED) else log.info
         write(event.kind, part=event.part, text=event.text, seconds=round(event.seconds, 3))
-        self._report_to(event)
+        with suppress(OSError):  # nobody looks any more; the log has everything
+            self._report_to(event)
 
 
 def _ending(code: int) -> str:

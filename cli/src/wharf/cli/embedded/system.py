@@ -74,7 +74,7 @@ def _brain(layout: Layout, ports: Ports) -> tuple[Part, EtcdAccess]:
     client = authority.client("kube-apiserver", "kube-apiserver")
     endpoint, health = f"https://{LOOPBACK}:{ports.brain}", f"http://{LOOPBACK}:{ports.brain_health}"
     words = (
-        *(sys.executable, "-m", "wharf.brain"),
+        *(sys.executable, "-P", "-m", "wharf.brain"),  # -P: no module from a working directory
         "--name=brain",
         f"--data-dir={layout.data / BRAIN}",
         f"--listen-client-urls={endpoint}",
