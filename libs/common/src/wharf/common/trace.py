@@ -12,6 +12,7 @@ Source: W3C Trace Context, levels 1 and 2.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -19,8 +20,11 @@ from typing import Final, NamedTuple
 from wharf.common.clock import CLOCK, Clock
 
 SAMPLED: Final = 1
-_VERSION_0_LENGTH: Final = 55  # 00-<32 hex>-<16 hex>-<2 hex>
-_HEX: Final = frozenset(b"0123456789abcdef")
+# Version 00 has exactly these fields, later ones may have more; ff is no version, all-zero ids are none.
+_TRACEPARENT: Final = re.compile(
+    rb"(?:(00)|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?(1)|(?:-.*)?)",
+    re.DOTALL,
+)
 _MAX_STATE: Final = 512  # characters of tracestate that must be carried on
 _MAX_MEMBERS: Final = 32
 MAX_ATTRIBUTES: Final = 64  # per span
@@ -47,16 +51,13 @@ def parse_traceparent(value: bytes, state: bytes = b"") -> SpanContext | None:
 
     A later version than 00 is read by its first four fields.
     """
-    extended = value[:2] != b"00" and value[_VERSION_0_LENGTH:].startswith(b"-")
-    if len(value) != _VERSION_0_LENGTH and not extended:
-        return None
-    fields = value[:_VERSION_0_LENGTH].split(b"-")
-    if [len(part) for part in fields] != [2, 32, 16, 2] or not all(_HEX.issuperset(part) for part in fields):
-        return None
-    trace_id, span_id = bytes.fromhex(fields[1].decode()), bytes.fromhex(fields[2].decode())
-    if fields[0] == b"ff" or not any(trace_id) or not any(span_id):
-        return None
-    return SpanContext(trace_id, span_id, int(fields[3], 16), parse_tracestate(state) if state else "")
+    match = _TRACEPARENT.fullmatch(value)
+    return None if match is None else _context(match, state)
+
+
+def _context(match: re.Match[bytes], state: bytes) -> SpanContext:
+    trace_id, span_id = bytes.fromhex(match[2].decode()), bytes.fromhex(match[3].decode())
+    return SpanContext(trace_id, span_id, int(match[4], 16), parse_tracestate(state) if state else "")
 
 
 def format_traceparent(context: SpanContext) -> bytes:
@@ -169,9 +170,11 @@ class Tracer:
     ) -> Span | None:
         """A span under the caller's context, or a new trace; None when not sampled."""
         if traceparent is not None:
-            parent = parse_traceparent(traceparent, tracestate)
-            if parent is not None:
-                return self.begin(name, kind, parent) if parent.flags & SAMPLED else None
+            match = _TRACEPARENT.fullmatch(traceparent)
+            if match is not None:
+                if not int(match[4], 16) & SAMPLED:
+                    return None
+                return self.begin(name, kind, _context(match, tracestate))
         if self._threshold <= self._random.random():
             return None
         return self.begin(name, kind, None)
