@@ -98,7 +98,7 @@ def test_escapes_are_those_of_the_format() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(float("inf"), "+Inf"), (float("-inf"), "-Inf"), (float("nan"), "NaN"), (1e21, "1e+21"), (3.0, "3")],
+    [(float("inf"), "+Inf"), (float("-inf"), "-Inf"), (float("nan"), "NaN"), (1e21, "1e+21"), (3.0, "3"), (True, "1")],
 )
 def test_numbers_as_go_reads_them(value: float, text: str) -> None:
     assert render([Family("m", "", "gauge", (Sample((), value),))]).decode().splitlines()[-1] == f"m {text}"

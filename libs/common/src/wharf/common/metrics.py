@@ -243,8 +243,8 @@ def _escape_help(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int):  # a bool too
+        return str(int(value))
     if value != value:  # noqa: PLR0124 NaN
         return "NaN"
     if value in (float("inf"), float("-inf")):

@@ -192,7 +192,7 @@ _RETRYABLE: Final = frozenset(
 def _dial(config: OtlpConfig) -> grpc.Channel:
     import grpc  # noqa: PLC0415 see the module's head
 
-    target = config.endpoint.authority
+    target = config.endpoint.authority + ("" if config.endpoint.port is not None else f":{DEFAULT_PORT}")
     # Reconnecting is grpc's own affair; its longest pause follows ours.
     options = [("grpc.max_reconnect_backoff_ms", int(_BACKOFF_MOST * 1000)), ("grpc.enable_http_proxy", 0)]
     if config.endpoint.scheme == "https":
