@@ -1,4 +1,4 @@
-"""Accepting TLS connections: looks at the first byte before the handshake, so that a client without TLS gets a clear end.
+"""Accepting TLS connections: a look at the first byte before the handshake gives a client without TLS a clear end.
 
 Invariant: at most `connections_max` sockets are in handshakes; each is over within `handshake_timeout`.
 """
@@ -64,7 +64,7 @@ class TlsAcceptor:
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                log.error("cannot accept: %s", error.strerror)  # noqa: TRY400 - no traceback wanted
+                log.error("cannot accept: %s", error.strerror)
                 self._loop.remove_reader(self._sock)
                 self._loop.call_later(_PAUSE, self._resume)
                 return
@@ -112,10 +112,15 @@ class TlsAcceptor:
 
     async def _peek(self, sock: socket.socket) -> bytes:
         """The first bytes, left in the socket."""
-        readable = self._loop.create_future()
-        self._loop.add_reader(sock, lambda: readable.done() or readable.set_result(None))
+        readable: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(sock, _wake, readable)
         try:
             await readable
         finally:
             self._loop.remove_reader(sock)
         return sock.recv(16, socket.MSG_PEEK)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,4 +1,4 @@
-"""What an HTTP/2 session saw, as values: for the client role and for tests. The server's hot path makes none of these."""
+"""What an HTTP/2 session saw, as values: for clients and for tests. The server's hot path makes none."""
 
 from __future__ import annotations
 

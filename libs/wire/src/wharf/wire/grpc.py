@@ -42,7 +42,7 @@ def parse_timeout(value: bytes) -> float:
 
 
 def encode_timeout(seconds: float) -> bytes:
-    """The shortest exact-enough `grpc-timeout`: 0.25 → b"250m"; rounds up, so that a deadline is never earlier than asked."""
+    """The shortest exact-enough `grpc-timeout`: 0.25 → b"250m"; rounded up: never earlier than asked."""
     for unit, size in ((b"n", 1e-9), (b"u", 1e-6), (b"m", 1e-3), (b"S", 1.0), (b"M", 60.0), (b"H", 3600.0)):
         count = -int(-max(seconds, 0.0) // size)
         if count < 10**_TIMEOUT_DIGITS_MAX:
@@ -64,7 +64,7 @@ def decode_message(value: bytes) -> str:
     at = 0
     while at < len(value):
         pair = value[at + 1 : at + 3]
-        if value[at] == ord("%") and len(pair) == 2 and _is_hex(pair):  # noqa: PLR2004
+        if value[at] == ord("%") and len(pair) == 2 and _is_hex(pair):
             out.append(int(pair, 16))
             at += 3
         else:
@@ -89,7 +89,7 @@ def encode_metadata(metadata: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes
 
 def decode_metadata(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers as metadata: reserved names left out; `-bin` decoded, one entry per comma-joined value."""
-    decoded = []
+    decoded: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name.startswith(_RESERVED) or name in (b"content-type", b"te"):
             continue

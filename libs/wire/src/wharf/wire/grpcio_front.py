@@ -1,7 +1,7 @@
 """The reference front end: the same `Method` table hosted by grpcio.
 
-Owns nothing of the protocol; it adapts grpc.aio's coroutines to `Call`. Slow beside wharf's own server, but written by others, which
-makes it what the wire is compared with. `reply_parts` joins its parts here: bounded memory is the wire's business.
+Owns nothing of the protocol; it adapts grpc.aio's coroutines to `Call`. Slow beside wharf's own server, but written by
+others: it is what the wire is compared with. `reply_parts` joins its parts here; bounded memory is the wire's business.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-
 from wharf.wire.rpc import Code, Kind, Metadata, Method, Peer, PeerCertificate, RpcLimits
 from wharf.wire.texts import unknown_method_text
 
@@ -174,7 +173,7 @@ class GrpcioCall:
                 self.on_cancel()
 
 
-class _Router(grpc.GenericRpcHandler):
+class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
     def __init__(self, methods: Mapping[str, Method], limits: RpcLimits) -> None:
         self._methods = methods
         self._limits = limits
@@ -253,8 +252,8 @@ def _peer(context: Any) -> Peer:
 
 
 def _certificate(pem: bytes) -> PeerCertificate:
-    from wharf.wire.certificates import parse_peer_certificate  # noqa: PLC0415 - only TLS listeners pay for it
-
     import ssl  # noqa: PLC0415
+
+    from wharf.wire.certificates import parse_peer_certificate  # noqa: PLC0415 - only TLS listeners pay for it
 
     return parse_peer_certificate(ssl.PEM_cert_to_DER_cert(pem.decode()))

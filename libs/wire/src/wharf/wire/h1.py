@@ -1,16 +1,17 @@
-"""HTTP/1.1 server side without I/O, over httptools: bytes in → whole requests; responses → bytes out. For small endpoints only.
+"""HTTP/1.1 server side without I/O, over httptools: bytes in → whole requests; responses → bytes out.
 
-Invariant: requests are handed out in order and one at a time; nothing is kept beyond `http1_head_max` and `plain_body_max`.
+For small endpoints only.
+
+Invariant: requests are handed out in order and one at a time; nothing is kept beyond
+`http1_head_max` and `plain_body_max`.
 Bad input becomes the right 4xx and the end of the connection.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import cast
 
 import httptools
-
 from wharf.wire.http import HttpRequest, HttpResponse
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import Peer
@@ -116,12 +117,10 @@ class Http1Connection:
         if len(self._ready) >= _PIPELINED_MAX:
             self._error = BadRequest(HTTPStatus.TOO_MANY_REQUESTS, "too many pipelined requests")
             raise self._error
-        method = cast(bytes, self._parser.get_method()).decode("ascii")
+        method = self._parser.get_method().decode("ascii")
         self._keep_alive.append(bool(self._parser.should_keep_alive()))
         self._ready.append(
-            HttpRequest(
-                method, self._target.decode("latin-1"), tuple(self._headers), bytes(self._body), self._peer
-            )
+            HttpRequest(method, self._target.decode("latin-1"), tuple(self._headers), bytes(self._body), self._peer)
         )
         self._reset()
 

@@ -1,5 +1,6 @@
-"""Policy of an HTTP/2 server connection: which settings it opens with, and what silence and age mean. Pure; time is an argument.
+"""Policy of an HTTP/2 server connection: which settings it opens with, and what silence and age mean.
 
+Pure; time is an argument.
 The mechanism is `_nghttp2.Session`; what the calls mean is `_grpc.Call`.
 """
 

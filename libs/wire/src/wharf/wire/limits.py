@@ -1,4 +1,7 @@
-"""Every bound of a connection, as data, each with its reason. Reaching one closes or refuses with a named cause, never grows memory."""
+"""Every bound of a connection, as data, each with its reason.
+
+Reaching one closes or refuses with a named cause, and never grows memory.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ class ConnectionLimits:
     """Bounds of one connection; bytes, seconds and counts."""
 
     concurrent_streams: int = 16384  # a control plane holds one watch stream per resource on one connection
-    stream_window: int = 256 * 1024  # what one stream may have on the way: a local network's bandwidth × delay and more
+    stream_window: int = 256 * 1024  # on the way on one stream: a local network's bandwidth by delay, and more
     connection_window: int = 4 * 1024 * 1024  # 16 streams at full speed
-    held_max: int = 4 * 1024 * 1024  # received and not taken: beyond it the connection window stays shut
-    assembling_max: int = 64 * 1024 * 1024  # bytes in half-received messages of all streams: beyond, streams are refused
+    held_max: int = 4 * 1024 * 1024  # received, not taken: beyond, the connection window stays shut
+    assembling_max: int = 64 * 1024 * 1024  # half-received messages of all streams: beyond, refused
     header_list_max: int = 64 * 1024  # tokens and certificates in metadata fit; a bomb does not
     frame_size_max: int = 16 * 1024  # the protocol's default: fair between streams
 

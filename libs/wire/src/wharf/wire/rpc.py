@@ -1,9 +1,10 @@
 """What a gRPC handler sees, whichever front end hosts it.
 
-A handler is plain `bytes → bytes`: it never learns whether wharf's own HTTP/2 server or grpcio called it. It runs on the
-loop thread, returns at once and answers through its `Call`, now or later. Nothing here does I/O.
+A handler is plain `bytes → bytes`: it never learns whether wharf's own HTTP/2 server or grpcio called it. It runs on
+the loop thread, returns at once and answers through its `Call`, now or later. Nothing here does I/O.
 
-Invariant: after `reply`, `reply_parts`, `finish` or `on_cancel` a call is over (`done`); whatever is said to it then is ignored.
+Invariant: after `reply`, `reply_parts`, `finish` or `on_cancel` a call is over (`done`); whatever is said to
+it then is ignored.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Call(Protocol):
 
     @property
     def metadata(self) -> Metadata:
-        """Request metadata as sent, lower-case names; pseudo-headers and reserved grpc-* names left out, -bin decoded."""
+        """Request metadata as sent, lower-case names, -bin decoded; without pseudo-headers and reserved names."""
 
     @property
     def buffered(self) -> int:

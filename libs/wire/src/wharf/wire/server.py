@@ -188,7 +188,9 @@ def bind(listener: ListenerConfig) -> socket.socket:
             os.unlink(listener.unix_path)
         sock.bind(listener.unix_path)
     else:
-        found = socket.getaddrinfo(listener.host or None, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            listener.host or None, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, kind, protocol, _, address = found[0]
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -201,7 +203,9 @@ def bind(listener: ListenerConfig) -> socket.socket:
     return sock
 
 
-async def serve(methods: Mapping[str, Method], *listeners: ListenerConfig, http: HttpHandler | None = None) -> GrpcServer:
+async def serve(
+    methods: Mapping[str, Method], *listeners: ListenerConfig, http: HttpHandler | None = None
+) -> GrpcServer:
     """Start a server with default limits."""
     server = GrpcServer(methods, listeners, http=http)
     await server.start()

@@ -1,4 +1,6 @@
-"""One server connection on asyncio: tells HTTP/2 from HTTP/1.1 by its first bytes (or ALPN), feeds the core, obeys the transport.
+"""One server connection on asyncio.
+
+It tells HTTP/2 from HTTP/1.1 by its first bytes (or ALPN), feeds the core and obeys the transport.
 
 Invariant: at most `write_high` plus one chunk of bytes wait in the transport; everything else waits framed by nobody.
 """
@@ -95,7 +97,7 @@ class Connection(asyncio.Protocol):
                 return
             session.pump()
         elif self._http1 is not None:
-            self._receive_http1(data)
+            self._receive_http1(self._http1, data)
         else:
             self._sniff(data)
 
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._host.forget(self)
         session, self.session = self.session, None
         if session is not None:
@@ -136,12 +139,11 @@ class Connection(asyncio.Protocol):
         else:
             self._first = b""
             self._http1 = Http1Connection(self._host.limits, self.peer)
-            self._receive_http1(data)
+            self._receive_http1(self._http1, data)
 
     def _start_http2(self, data: bytes) -> None:
-        assert self._transport is not None
         session = open_server_session(self._host.calls, self._host.limits, self.peer, self._loop.time)
-        session.write = self._transport.write
+        session.write = cast(asyncio.Transport, self._transport).write
         session.call_soon = self._loop.call_soon
         session.on_pumped = self._after_pump
         session.on_deadline = self._arm
@@ -179,13 +181,11 @@ class Connection(asyncio.Protocol):
             return
         session.expire(self._loop.time())
         session.pump()
-        if session.next_deadline < 1e299:  # noqa: PLR2004 - the core's "never"
+        if session.next_deadline < 1e299:
             self._arm(max(session.next_deadline, self._loop.time() + 0.002))
 
     # --- HTTP/1.1
-    def _receive_http1(self, data: bytes) -> None:
-        http1 = self._http1
-        assert http1 is not None
+    def _receive_http1(self, http1: Http1Connection, data: bytes) -> None:
         self._active_at = self._loop.time()
         try:
             for request in http1.receive(data):
@@ -275,5 +275,3 @@ def peer_address(name: Any) -> str:
         host, port = name[0], name[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return "@"
-
-

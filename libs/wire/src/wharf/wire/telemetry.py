@@ -1,7 +1,7 @@
 """What a server counts: plain integers, incremented where things happen, read by whoever exports them.
 
-Per-method counters live in `_grpc.Route`, per-connection byte counters in `_nghttp2.Session`; `Counters` holds the server-wide rest and
-adds the others up when it is read.
+Per-method counters live in `_grpc.Route`, per-connection byte counters in `_nghttp2.Session`; `Counters` holds the
+server-wide rest, `GrpcServer.totals` adds up.
 """
 
 from __future__ import annotations

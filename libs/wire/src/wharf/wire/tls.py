@@ -1,7 +1,7 @@
-"""TLS contexts: a certificate and a client CA per server name, read again when their files change; who the peer proved to be.
+"""TLS contexts: a certificate and a client CA per server name, read again when their files change.
 
-Invariant: a handshake uses one consistent set of files, the last that loaded without error. Sessions are not resumed: a resumed
-session would carry a client identity over to another name or past a changed CA.
+Invariant: a handshake uses one consistent set of files, the last that loaded without error. Sessions are not resumed:
+a resumed session would carry a client identity over to another name or past a changed CA.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from wharf.wire.certificates import parse_peer_certificate
 from wharf.wire.rpc import PeerCertificate
 
 log = logging.getLogger("wharf.wire")
@@ -187,7 +188,7 @@ class TlsStore:
             if index:
                 sslobj.context = contexts[index]
 
-        first.sni_callback = choose  # type: ignore[assignment]
+        first.sni_callback = choose
         return contexts
 
     def _reload(self) -> None:
@@ -220,16 +221,7 @@ class TlsStore:
 def peer_certificate(ssl_object: Any) -> PeerCertificate | None:
     """The client's verified certificate, if it showed one."""
     der = ssl_object.getpeercert(True)
-    fields = ssl_object.getpeercert() if der else None
-    if not der or not fields:
-        return None
-    subject = [pair for group in fields.get("subject", ()) for pair in group]
-    return PeerCertificate(
-        common_name=next((value for key, value in subject if key == "commonName"), ""),
-        organizations=tuple(value for key, value in subject if key == "organizationName"),
-        dns_names=tuple(value for key, value in fields.get("subjectAltName", ()) if key == "DNS"),
-        der=der,
-    )
+    return parse_peer_certificate(der) if der else None
 
 
 def looks_like_tls(data: bytes) -> bool:
