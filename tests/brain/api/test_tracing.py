@@ -74,7 +74,7 @@ def test_a_cancelled_stream_ends_its_span_and_tells_the_handler() -> None:
 
     def opened(call: Call) -> None:
         call.on_cancel = lambda: told.append("cancelled")
-        call.on_message = lambda data: call.send(data)
+        call.on_message = call.send
 
     call, spans = run(Method("/a/B", Kind.STREAM, opened), ((b"traceparent", PARENT),))
     assert call.on_message is not None
