@@ -20,6 +20,14 @@ cdef extern from "sys/stat.h" nogil:
     int fstat(int fd, stat_t* buf)
 
 
+cdef extern from "errno.h" nogil:
+    int EIO, ENOSPC, EFBIG, EDQUOT
+
+
+cdef extern from "fcntl.h" nogil:
+    int posix_fallocate(int fd, long offset, long length)
+
+
 cdef extern from "unistd.h" nogil:
     int ftruncate(int fd, long length)
     ssize_t c_write "write"(int fd, const void* buf, size_t count)
@@ -179,6 +187,18 @@ cdef int write_ops(MDB_txn* txn, MDB_dbi* dbis, Job* job) noexcept nogil:
     return rc
 
 
+cdef int why_short(int fd, size_t bytes) noexcept nogil:
+    """liblmdb reports a short write as EIO; asking for the room in advance tells whether the disk is full or broken."""
+    cdef stat_t stat
+    cdef int rc
+    if fstat(fd, &stat) != 0:
+        return EIO
+    rc = posix_fallocate(fd, stat.st_size, bytes + 1048576)
+    if rc == 0:
+        ftruncate(fd, stat.st_size)
+    return rc if rc == ENOSPC or rc == EFBIG or rc == EDQUOT else EIO
+
+
 cdef bint is_dead(MDB_env* env) noexcept nogil:
     """Whether a failed commit broke off while the meta page was being written: only then may the batch be there after all."""
     cdef MDB_txn* txn = NULL
@@ -214,7 +234,7 @@ cdef int apply(MDB_env* env, MDB_dbi* dbis, int fd, size_t page, Job* job) noexc
     rc = mdb_txn_commit(txn)
     if rc != 0 and is_dead(env):
         return OUTCOME_UNKNOWN
-    return rc
+    return why_short(fd, job.bytes) if rc == EIO else rc
 
 
 cdef class Committer:
