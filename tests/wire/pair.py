@@ -102,7 +102,7 @@ class Pair:
             if said is not None:
                 self.server.receive(said)
             self.server.pump()
-            answered = bytes(b"").join(self.written)
+            answered = b"".join(self.written)
             self.written.clear()
             if answered:
                 self.client.receive(answered)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.wire import grpc
 from wharf.wire.rpc import Code, RpcLimits
-
 from wire.pair import STREAM, UNARY, Pair
 
 
@@ -238,7 +237,12 @@ def test_pause_and_resume() -> None:
 
     def handler(call: Any) -> None:
         calls.append(call)
-        call.on_message = lambda message: (seen.append(message), call.pause_reading())
+
+        def take(message: bytes) -> None:
+            seen.append(message)
+            call.pause_reading()
+
+        call.on_message = take
         call.on_half_close = lambda: seen.append(b"end")
 
     pair = Pair(stream=handler)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,10 +33,8 @@ def test_an_encoded_timeout_is_never_shorter_than_asked(seconds: float) -> None:
 
 @given(st.binary(max_size=12))
 def test_parse_timeout_takes_any_bytes(value: bytes) -> None:
-    try:
+    with contextlib.suppress(grpc.BadTimeout):
         assert grpc.parse_timeout(value) >= 0
-    except grpc.BadTimeout:
-        pass
 
 
 @given(st.text())
