@@ -30,7 +30,8 @@ from wharf.brain.config import BrainConfig, join_warnings, load_config
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import EngineError
 from wharf.brain.front import Front, front_for
-from wharf.brain.metrics import HealthMetrics, collect, server_families, store_families, watch_families
+from wharf.brain.measured import measured
+from wharf.brain.metrics import EventMetrics, HealthMetrics, collect, server_families, store_families, watch_families
 from wharf.brain.pages import http_handler
 from wharf.brain.store.shapes import RangeOp
 from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
@@ -106,7 +107,9 @@ class Brain:
         _check_directory(config)
         engine = open_engine(config.engine_url, unsafe_no_fsync=config.unsafe_no_fsync)
         down.callback(engine.close)
-        store = Store(engine, limits=StoreLimits(quota_bytes=max(config.quota_backend_bytes, 0)))
+        store = Store(
+            measured(engine, self._registry), limits=StoreLimits(quota_bytes=max(config.quota_backend_bytes, 0))
+        )
         await store.start()
         down.push_async_callback(store.stop)
         hub = Hub(store, config.progress_interval, config.max_request_bytes)
@@ -146,6 +149,7 @@ class Brain:
         return HealthPages(checks, versions, HealthMetrics(self._registry).count)
 
     def _collect(self, store: Store, hub: Hub, front: Front) -> None:
+        store.on_events(EventMetrics(self._registry).count)
         quota = self._config.quota_backend_bytes
         sources = (
             lambda: server_families(store),
@@ -190,7 +194,7 @@ def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
     level = {"panic": "error", "fatal": "error"}.get(config.log_level, config.log_level)
     streams = {"default": sys.stderr, "stderr": sys.stderr, "stdout": sys.stdout}
     name = config.log_outputs[0] if config.log_outputs else "default"
-    stream = streams.get(name) or outputs.enter_context(open(name, "a", buffering=1, encoding="utf-8"))
+    stream = streams.get(name) or outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))
     setup(level, "json" if config.log_format == "json" else "console", stream)
 
 

@@ -1,14 +1,15 @@
-"""wharf's own server in front of the API: gRPC, health and metrics on the client URLs, health and metrics on the others."""
+"""wharf's own server in front of the API: everything on the client URLs, health and metrics on the metrics URLs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
+from time import monotonic
 from typing import Final
 
 from wharf.brain.config import BrainConfig
-from wharf.brain.metrics import rpc_families
+from wharf.brain.metrics import HandlingTimes, rpc_families
 from wharf.common.metrics import Family
 from wharf.common.parsers import Url
 from wharf.wire.http import HttpHandler
@@ -26,12 +27,15 @@ class WireFront:
 
     def __init__(self, config: BrainConfig, methods: Sequence[Method], pages: HttpHandler) -> None:
         self._config = config
+        times = self._times = HandlingTimes(monotonic) if config.metrics == "extensive" else None
         self._api = GrpcServer(
             {method.path: method for method in methods},
             [_listener(url, config) for url in config.listen_client_urls],
             http=pages,
             rpc_limits=RpcLimits(receive_max=config.receive_max),
             limits=_connection_limits(config),
+            on_start=None if times is None else times.on_start,
+            on_end=None if times is None else times.on_end,
         )
         self._probes = ProbeServer(config, pages)
         self.addresses: tuple[str, ...] = ()
@@ -51,7 +55,9 @@ class WireFront:
         await self._probes.close()
 
     def families(self) -> Iterator[Family]:
-        return rpc_families(self._api)
+        yield from rpc_families(self._api)
+        if self._times is not None:
+            yield from self._times.families()
 
 
 class ProbeServer:

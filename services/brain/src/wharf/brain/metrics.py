@@ -6,16 +6,20 @@ table, the status codes and the health checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION
 from wharf.brain.store.store import Store
 from wharf.brain.watch.hub import Hub
-from wharf.common.metrics import Family, Kind, Registry, Sample, process_collector
-from wharf.wire.rpc import Code
+from wharf.common.metrics import Family, Histogram, Kind, Labelled, Registry, Sample, process_collector
+from wharf.wire.rpc import Call, Code
 from wharf.wire.server import GrpcServer
 
+if TYPE_CHECKING:
+    from wharf.brain.store._codec import EventTuple
+
+HANDLING_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # Prometheus' default
 _CODE_NAMES: Final = {code: "".join(word.capitalize() for word in code.name.split("_")) for code in Code} | {
     Code.OK: "OK",
     Code.CANCELLED: "Canceled",
@@ -44,6 +48,47 @@ class HealthMetrics:
             return
         self._state.child(kind, name).value = healthy
         self._total.child(kind, name, "success" if healthy else "error").value += 1
+
+
+class EventMetrics:
+    """Changes as they are published; give `count` to the store."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._puts = registry.counter("etcd_mvcc_put_total", "Total number of puts seen by this member.")
+        self._deletes = registry.counter("etcd_mvcc_delete_total", "Total number of deletes seen by this member.")
+
+    def count(self, events: Sequence[EventTuple], _: int) -> None:
+        deletes = sum(event[1] for event in events)  # kinds: 0 put, 1 delete
+        self._puts.value += len(events) - deletes
+        self._deletes.value += deletes
+
+
+class HandlingTimes:
+    """How long calls take, per method; for `--metrics=extensive`, because it costs every call a microsecond."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started: dict[Call, float] = {}
+        self._times: Labelled[Histogram] = Labelled(
+            ("grpc_method", "grpc_service"), lambda: Histogram(HANDLING_BOUNDS), 128
+        )
+
+    def on_start(self, call: Call) -> None:
+        self._started[call] = self._clock()
+
+    def on_end(self, call: Call, _: int) -> None:
+        started = self._started.pop(call, None)
+        if started is not None:
+            service, _, method = call.path[1:].partition("/")
+            self._times.child(method, service).observe(self._clock() - started)
+
+    def families(self) -> Iterator[Family]:
+        yield Family(
+            "grpc_server_handling_seconds",
+            "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.",
+            "histogram",
+            tuple(self._times.samples()),
+        )
 
 
 def one(name: str, text: str, kind: Kind, value: float, **labels: str) -> Family:
@@ -159,6 +204,7 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
         tuple(received),
     )
     yield Family("grpc_server_msg_sent_total", f"{text} stream messages sent by the server.", "counter", tuple(sent))
+    yield from _mvcc_families({path: route.started for path, route in routes})
     totals, counters = server.totals(), server.counters
     yield one(
         "etcd_network_client_grpc_received_bytes_total",
@@ -185,6 +231,13 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
         "wharf_wire_handshakes_failed_total", "TLS handshakes that failed.", "counter", counters.handshakes_failed
     )
     yield one("wharf_wire_streams_open", "Open calls.", "gauge", totals.streams_open)
+
+
+def _mvcc_families(started: Mapping[str, int]) -> Iterator[Family]:
+    ranges = started.get("/etcdserverpb.KV/Range", 0) + started.get("/etcdserverpb.KV/RangeStream", 0)
+    yield one("etcd_mvcc_range_total", "Total number of ranges seen by this member.", "counter", ranges)
+    txns = started.get("/etcdserverpb.KV/Txn", 0)
+    yield one("etcd_mvcc_txn_total", "Total number of txns seen by this member.", "counter", txns)
 
 
 def collect(registry: Registry, *sources: Callable[[], Iterable[Family]]) -> None:

@@ -171,7 +171,7 @@ def _op(request: rpc.RequestOp, max_ops: int) -> Op:
 def _compare(request: rpc.Compare) -> Compare:
     """A condition. What etcd tolerates is turned into a condition with the same outcome.
 
-    A value of another kind than the target counts as zero; an unknown target compares as equal; an unknown result holds.
+    A value of another kind than the target counts as zero; an unknown target is equal; an unknown result holds.
     """
     result = _RESULTS.get(request.result)
     field = _COMPARE_FIELD.get(request.target)

@@ -93,7 +93,7 @@ class KeepAliveStream:
         self._half_closed = False
 
     def renew(self, data: bytes) -> None:
-        """The header is taken before the renewal: a client never sees a lease alive at a revision at which it was gone."""
+        """The header comes first: a client never sees a lease alive at a revision at which it was gone."""
         lease_id = decode.parse_message(rpc.LeaseKeepAliveRequest, data).ID
         header = self._header()
 

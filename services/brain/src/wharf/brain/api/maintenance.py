@@ -77,7 +77,7 @@ class MaintenanceApi:
         call.reply(b"")
 
     def downgrade(self, data: bytes, call: Call) -> None:
-        """There is no older release of this store to go back to; cancelling what is not under way succeeds, as in etcd."""
+        """There is no older release to go back to; cancelling what is not under way succeeds, as in etcd."""
         request = decode.parse(rpc.DowngradeRequest, data)
         if request.action not in rpc.DowngradeRequest.DowngradeAction.values():
             raise UnknownMethod

@@ -79,7 +79,7 @@ def _succeeded(committed: Committed) -> bool:
 
 
 async def _wait_deleted(client: LocalClient, key: bytes, start_revision: int) -> None:
-    """Returns at the first DELETE of `key` from `start_revision` on, or when its history is no longer there to watch."""
+    """Returns at the first DELETE of `key` from `start_revision` on, or when that history is compacted."""
     async with aclosing(client.watch(key, b"", start_revision)) as responses:
         async for response in responses:
             if any(event.type == mvcc.Event.DELETE for event in response.events):

@@ -24,7 +24,7 @@ ALIGNMENT = 512
 
 class SnapshotStream:
     def __init__(self, backup: Callable[[str], None], directory: Path | None, version: str, call: Call) -> None:
-        """`backup` writes the copy to a path, blocking; `directory`: where there is room for it (None: the temporary one)."""
+        """`backup` writes the copy to a path, blocking; `directory`: where (None: the temporary one)."""
         self._backup = backup
         self._directory = directory
         self._version = version
@@ -56,7 +56,7 @@ class SnapshotStream:
             size = os.path.getsize(path)
             if size % ALIGNMENT:
                 os.truncate(path, size + ALIGNMENT - size % ALIGNMENT)
-            return open(path, "rb")  # noqa: SIM115 closed by the caller
+            return open(path, "rb")
 
     def _send(self, piece: bytes, left: int) -> None:
         message = rpc.SnapshotResponse(remaining_bytes=left, blob=piece, version=self._version)
