@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -108,7 +109,8 @@ def main() -> int:
     with (ROOT / "build" / "extensions.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         drop_orphans()
-        results = [build(module, options.force) for module in modules()]
+        with ThreadPoolExecutor(os.cpu_count()) as compilers:
+            results = list(compilers.map(lambda module: build(module, options.force), modules()))
     return 0 if all(results) else 1
 
 
