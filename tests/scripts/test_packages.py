@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -43,3 +45,42 @@ def test_every_pin_has_hashes_and_no_address(name: str) -> None:
 def test_apt_packages_are_grouped() -> None:
     lines = (ROOT / "scripts" / "apt-packages.txt").read_text().splitlines()
     assert all(re.fullmatch(r"(run|test|node)\s+[a-z0-9.+-]+|#.*", line) for line in lines)
+
+
+DISTRIBUTION = {  # import name → package, where they differ
+    "google.protobuf": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "opentelemetry": "opentelemetry-proto",
+    "yaml": "pyyaml",
+    "wharf.wire": "wharf-wire",
+    "wharf.common": "wharf-common",
+    "wharf.brain": "wharf-brain",
+    "wharf.cli": "wharf",
+}
+
+
+def imported(folder: Path) -> set[str]:
+    """Packages outside the standard library that the modules of a folder import."""
+    modules: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    found = set()
+    for module in modules:
+        words = module.split(".")
+        if words[0] in sys.stdlib_module_names:
+            continue
+        pair = ".".join(words[:2])
+        found.add(DISTRIBUTION.get(pair) or DISTRIBUTION.get(words[0]) or words[0])
+    return found
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_member_declares_what_it_imports(member: str) -> None:
+    project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
+    assert imported(ROOT / member / "src") - {project["name"]} <= set(project["dependencies"])
