@@ -138,7 +138,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_another_format_is_refused_by_name(engine: LmdbEngine, tmp_path: Path) -> None:
     write(engine, (Table.META, b"format", b"wharf-brain 9"))
     engine.close()
-    with pytest.raises(EngineCorrupt, match="'wharf-brain 9'.*'wharf-brain 1'"):
+    with pytest.raises(EngineCorrupt, match=r"'wharf-brain 9'.*'wharf-brain 1'"):
         LmdbEngine(tmp_path / "store")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.brain.engine import open_engine
 from wharf.brain.errors import BrainError, Compacted, FutureRevision
-from wharf.brain.store.keys import parse_kv
+from wharf.brain.store.keys import KeyValue, parse_kv
 from wharf.brain.store.read import Reader, ReadLimits
 from wharf.brain.store.shapes import EventKind, RangeOp, SortOrder, SortTarget
 
@@ -59,7 +59,7 @@ def outcome(call: object, op: RangeOp) -> object:
         return type(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(["memory", "lmdb"]), st.booleans(), TXNS, st.lists(OPS, max_size=12), st.integers(0, 12))
 def test_every_range_is_what_the_model_gives(
     kind: str, small: bool, txns: list[list[Step]], ops: list[RangeOp], compacted: int
@@ -84,7 +84,7 @@ def test_every_range_is_what_the_model_gives(
             engine.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(TXNS, st.integers(1, 30), st.integers(1, 3))
 def test_pages_of_any_revision_add_up_to_its_list(txns: list[list[Step]], revision: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -94,7 +94,8 @@ def test_pages_of_any_revision_add_up_to_its_list(txns: list[list[Step]], revisi
                 bench.apply(*steps)
             revision = min(revision, bench.model.revision)
             whole = bench.model.rows(RangeOp(b"\0", b"\0", revision=revision))
-            start, found, more = b"\0", [], True
+            start, more = b"\0", True
+            found: list[KeyValue] = []
             while more:
                 page, count, more = bench.range(RangeOp(start, b"\0", limit, revision))
                 assert count == len(whole) - len(found)

@@ -14,7 +14,14 @@ def describe(code: int) -> str: ...
 class Env:
     path: str
     def __init__(
-        self, path: str, names: Sequence[bytes], map_size: int, max_readers: int, sync: bool, create: bool
+        self,
+        path: str,
+        names: Sequence[bytes],
+        map_size: int,
+        max_readers: int,
+        sync: bool,
+        create: bool,
+        still: bool = False,
     ) -> None: ...
     def info(self) -> tuple[int, int, int]: ...
     def initialise(self, form: bytes, revision: int) -> None: ...

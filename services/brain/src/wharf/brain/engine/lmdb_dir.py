@@ -134,6 +134,13 @@ def open_file(path: Path, map_size: int, sync: bool) -> Env:
     return env
 
 
+def open_read_only(path: Path) -> Env:
+    """A store file that nobody writes, for looking at; nothing is created beside it."""
+    return Env(
+        str(path), TABLES, 1 << 30 if path.stat().st_size < 1 << 30 else path.stat().st_size, 2, True, False, True
+    )
+
+
 def map_file(path: Path, map_size: int, sync: bool, create: bool) -> Env:
     """Open with as much address space as the process may have."""
     least = 2 * (path.stat().st_size if path.exists() else 0)
