@@ -44,7 +44,7 @@ def compile_proto() -> descriptor_pb2.FileDescriptorSet:
 DESCRIPTORS = compile_proto()
 _pool = descriptor_pool.DescriptorPool()
 for _file in DESCRIPTORS.file:
-    _pool.Add(_file)  # type: ignore[no-untyped-call]
+    _pool.Add(_file)
 
 
 def message(name: str) -> Any:

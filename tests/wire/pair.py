@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wharf.wire import grpc
@@ -15,7 +15,7 @@ from wharf.wire.events import Data, Event, Head, Reset, Trailers
 from wharf.wire.h2 import open_server_session, plain_responder
 from wharf.wire.http import HttpHandler, answer_unserved
 from wharf.wire.limits import ConnectionLimits
-from wharf.wire.rpc import Peer, RpcLimits
+from wharf.wire.rpc import Kind, Method, Peer, RpcLimits
 
 UNARY = "/test.Service/Unary"
 STREAM = "/test.Service/Stream"
@@ -71,6 +71,7 @@ class Pair:
         unary: Callable[[bytes, Any], None] | None = None,
         stream: Callable[[Any], None] | None = None,
         *,
+        methods: Mapping[str, Method] | None = None,
         limits: ConnectionLimits | None = None,
         rpc_limits: RpcLimits | None = None,
         http: HttpHandler = answer_unserved,
@@ -83,6 +84,8 @@ class Pair:
             UNARY: Route(UNARY, True, unary or (lambda message, call: call.reply(message))),
             STREAM: Route(STREAM, False, stream or (lambda call: None)),
         }
+        for path, method in (methods or {}).items():
+            self.routes[path] = Route(path, method.kind is Kind.UNARY, method.handler)
         self.settings = CallSettings(
             {path.encode(): route for path, route in self.routes.items()}, rpc_limits or RpcLimits(), self.limits
         )
