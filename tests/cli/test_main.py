@@ -117,8 +117,17 @@ def test_an_interrupt_has_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
 
 
-def test_completion_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "wharf.cli", "--show-completion", "bash"], capture_output=True, text=True, check=False
-    )
-    assert "complete" in done.stdout + done.stderr
+def test_the_shell_completes_commands_and_flags() -> None:
+    def complete(words: str) -> list[str]:
+        asked = {"_WHARF_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-c", "from wharf.cli.main import run; run()"],
+            env=os.environ | asked,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    assert complete("wharf st") == ["status"]
+    assert complete("wharf up --kube") == ["--kube-version", "--kube-bin"]

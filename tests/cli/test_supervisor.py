@@ -199,8 +199,8 @@ def test_onlookers_may_leave(layout: Layout, tmp_path: Path) -> None:
     assert run.order(events.STOPPED) == ["b", "a"]
 
 
-def test_down_ends_parts_whose_supervisor_was_killed(layout: Layout, tmp_path: Path) -> None:
-    parts = [make_part("a", tmp_path), make_part("b", tmp_path, after=("a",))]
+def leave_without_supervisor(layout: Layout, parts: list[Part]) -> SystemState:
+    """A running system whose supervisor was killed."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -213,6 +213,12 @@ def test_down_ends_parts_whose_supervisor_was_killed(layout: Layout, tmp_path: P
     os.waitpid(child, 0)
     system = state.load(layout.state)
     assert system is not None
+    return system
+
+
+def test_down_ends_parts_whose_supervisor_was_killed(layout: Layout, tmp_path: Path) -> None:
+    parts = [make_part("a", tmp_path), make_part("b", tmp_path, after=("a",))]
+    system = leave_without_supervisor(layout, parts)
     report = inspect(system)
     assert not report.ok
     assert not report.supervised
@@ -223,3 +229,11 @@ def test_down_ends_parts_whose_supervisor_was_killed(layout: Layout, tmp_path: P
     assert len(lines) == 2
     assert not layout.state.exists()
     assert take_down(layout, system, lines.append)
+
+
+def test_down_kills_what_does_not_end(layout: Layout, tmp_path: Path) -> None:
+    system = leave_without_supervisor(layout, [make_part("a", tmp_path, "ignores SIGTERM", stop_within=0.2)])
+    lines: list[str] = []
+    assert take_down(layout, system, lines.append)
+    assert lines[1] == "a did not end within 0 s; killing it"
+    assert not identity.is_alive(system.part("a").who)

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from wharf.cli.embedded import identity
+from wharf.cli.embedded.health import ask
 from wharf.cli.embedded.layout import Layout
+from wharf.cli.embedded.plan import Health
 from wharf.cli.embedded.ports import free_port
 from wharf.cli.embedded.state import load
 from wharf.cli.kube.binaries import locate
@@ -125,30 +127,28 @@ def test_ctrl_c_stops_everything_in_order(system: System) -> None:
     assert system.wharf("status").returncode == 1
 
 
-def test_nothing_of_it_is_open_to_others(system: System) -> None:
+def test_nothing_of_it_is_open_to_others_and_its_ports_are_taken(system: System) -> None:
     system.up()
     code, report = system.status()
     assert code == 0
     assert oct(system.root.stat().st_mode & 0o777) == "0o700"
     endpoints = {part["name"]: part["endpoint"].removeprefix("https://") for part in report["parts"]}
     assert all(endpoint.startswith("127.0.0.1:") for endpoint in endpoints.values())
-    # brain answers nobody without a certificate of its own authority, the cluster administrator's included.
-    files = system.root / "pki"
-    for extra in ([], ["--cert", str(files / "kube/admin.crt"), "--key", str(files / "kube/admin.key")]):
-        asked = ["curl", "-s", "--cacert", str(files / "brain/ca.crt"), *extra, f"https://{endpoints['brain']}/version"]
-        assert subprocess.run(asked, capture_output=True, timeout=20, check=False).returncode != 0
+    # brain answers the apiserver and nobody without a certificate of brain's own authority, administrators included.
+    pki = system.root / "pki"
+    url, ca = f"https://{endpoints['brain']}/version", pki / "brain/ca.crt"
+    assert ask(Health(url, ca, pki / "brain/kube-apiserver.crt", pki / "brain/kube-apiserver.key")) is None
+    assert ask(Health(url, ca)) is not None
+    assert ask(Health(url, ca, pki / "kube/admin.crt", pki / "kube/admin.key")) is not None
 
-
-def test_a_taken_port_is_one_clear_line(system: System) -> None:
-    system.up()
     other = System(system.root.parent / "other")
-    other.ports = system.ports
-    done = other.wharf("up", "--detach", *other.ports)
+    done = other.wharf("up", "--detach", *system.ports)
     assert done.returncode == 1
-    first = done.stderr.splitlines()[0]
-    assert first.startswith("error: port ")
-    assert "is taken by kube-apiserver (pid " in first
-    assert "--port (0: any free one)" in first
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(PARTS) + 1  # brain has two
+    assert lines[0].startswith("error: port ")
+    assert "is taken by kube-apiserver (pid " in lines[0]
+    assert "--port (0: any free one)" in lines[0]
     assert other.recorded() == []
 
 
