@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from harness.cluster import Cluster
 from wharf.cli.kube.controlplane import ControlPlaneOptions
 
 ClusterFactory = Callable[..., Cluster]
-_running: list[Cluster] = []
+
+
+class HasLogs(Protocol):
+    """Something with last words."""
+
+    def logs(self) -> str: ...
+
+
+_running: list[HasLogs] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -60,3 +69,11 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.create_namespace(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def shown_on_failure() -> Iterator[list[HasLogs]]:
+    """A list for whatever a module starts by itself: its logs go into the report of a failed test."""
+    before = list(_running)
+    yield _running
+    _running[:] = before
