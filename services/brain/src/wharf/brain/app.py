@@ -194,7 +194,7 @@ def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
     level = {"panic": "error", "fatal": "error"}.get(config.log_level, config.log_level)
     streams = {"default": sys.stderr, "stderr": sys.stderr, "stdout": sys.stdout}
     name = config.log_outputs[0] if config.log_outputs else "default"
-    stream = streams.get(name) or outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))
+    stream = streams.get(name) or outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))  # noqa: SIM115
     setup(level, "json" if config.log_format == "json" else "console", stream)
 
 

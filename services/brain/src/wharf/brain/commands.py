@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from wharf.brain.engine import open_engine
+from wharf.brain.engine.base import EngineError
 from wharf.common.config import ConfigError, HelpRequested, Loaded, Schema, load, option
-from wharf.common.parsers import DURATION, PATH, Url, url
+from wharf.common.parsers import DURATION, PATH, Url, integer, url
 
 if TYPE_CHECKING:
     import grpc
@@ -39,12 +41,17 @@ class SaveOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
-    data_dir: Path | None = option(PATH, None, help="New directory for the store; must not exist or be empty.")
+    data_dir: Path = option(PATH, Path("default.wharf"), help="Directory of the new store; new or empty.")
+    bump_revision: int = option(
+        integer(0),
+        0,
+        help="Go on so many revisions later and compact there, so that clients who saw what is lost start over.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
-    data_dir: Path | None = option(PATH, None, help="Directory of a stopped brain's store.")
+    """`check` has none."""
 
 
 _SAVE: Final = Schema(
@@ -65,7 +72,8 @@ _CHECK: Final = Schema(
     shape=CheckOptions,
     program="wharf brain check",
     service="brain_check",
-    summary="Read a whole store and compare its log, its history and its present with each other.",
+    summary="Read a stopped brain's data directory, or a snapshot file, and compare its log, history and present.",
+    arguments=("PATH",),
 )
 
 
@@ -101,7 +109,7 @@ def _run(work: Callable[[], str]) -> int:
     except ConfigError as error:
         sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
         return error.exit_code
-    except (CommandFailed, OSError) as error:
+    except (CommandFailed, EngineError, OSError) as error:
         sys.stderr.write(f"wharf brain: {error}\n")
         return 1
     return 0
@@ -161,3 +169,31 @@ def _dial(options: SaveOptions) -> grpc.Channel:
 
 def _status_text(error: grpc.RpcError) -> str:
     return error.details() or error.code().name if hasattr(error, "details") else str(error)
+
+
+def _restore(loaded: Loaded[RestoreOptions]) -> str:
+    from wharf.brain.store import snapshot  # noqa: PLC0415 as above
+
+    target = loaded.config.data_dir
+    info = snapshot.restore(loaded.arguments[0], target, loaded.config.bump_revision)
+    return f"{target}: restored {info.keys} keys at revision {info.revision + loaded.config.bump_revision}"
+
+
+def _check(loaded: Loaded[CheckOptions]) -> str:
+    from wharf.brain.store import hashing, snapshot  # noqa: PLC0415 as above
+
+    path = Path(loaded.arguments[0])
+    if not path.is_dir():
+        info = snapshot.check(path)
+        return f"{path}: good; {info.keys} keys, revision {info.revision}, hash {info.kv_hash.hash}"
+    engine = open_engine(f"lmdb://{path.absolute()}", create=False)
+    try:
+        state = engine.snapshot()
+        complaints = hashing.verify(state)
+        if complaints:
+            raise CommandFailed(f"{path} contradicts itself: {'; '.join(complaints)}")
+        found = hashing.hash_kv(state)
+        state.close()
+    finally:
+        engine.close()
+    return f"{path}: good; revision {found.revision}, hash {found.hash}"

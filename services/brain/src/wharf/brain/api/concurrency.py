@@ -7,7 +7,6 @@ themselves.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from contextlib import aclosing
 
 from wharf.brain.api import decode
@@ -18,6 +17,7 @@ from wharf.brain.api.pb import election, mvcc
 from wharf.brain.api.pb import lock as locks
 from wharf.brain.api.queue import Ticket, if_owner, take_ticket, wait_for_turn
 from wharf.brain.api.service import server_stream, unary
+from wharf.brain.api.tasks import Work
 from wharf.brain.errors import (
     BrainError,
     ClientSideError,
@@ -33,10 +33,10 @@ from wharf.wire.rpc import Call, Method
 SESSION_TTL = 60  # seconds: the lease of a caller who brings none
 
 
-async def _as_client(work: Coroutine[None, None, bytes | None]) -> bytes | None:
+async def _as_client(work: Work) -> bytes | None:
     """`work`, its store errors told the way a client's errors are."""
     try:
-        return await work
+        return await work()
     except BrainError as error:
         raise ClientSideError(error) from error
 
@@ -47,8 +47,8 @@ class _Api:
         self._header = node.encoder.header
         self._tasks = node.tasks
 
-    def _run(self, call: Call, work: Coroutine[None, None, bytes | None]) -> None:
-        self._tasks.run(call, _as_client(work))
+    def _run(self, call: Call, work: Work) -> None:
+        self._tasks.run(call, lambda: _as_client(work))
 
     async def _lease(self, lease_id: int) -> int:
         """The caller's lease, or a new one."""
@@ -82,10 +82,12 @@ class LockApi(_Api):
         return [unary("/v3lockpb.Lock/Lock", self.lock), unary("/v3lockpb.Lock/Unlock", self.unlock)]
 
     def lock(self, data: bytes, call: Call) -> None:
-        self._run(call, self._lock(decode.parse(locks.LockRequest, data)))
+        request = decode.parse(locks.LockRequest, data)
+        self._run(call, lambda: self._lock(request))
 
     def unlock(self, data: bytes, call: Call) -> None:
-        self._run(call, self._unlock(decode.parse(locks.UnlockRequest, data)))
+        request = decode.parse(locks.UnlockRequest, data)
+        self._run(call, lambda: self._unlock(request))
 
     async def _lock(self, request: locks.LockRequest) -> bytes:
         lease_id = await self._lease(request.lease)
@@ -114,16 +116,20 @@ class ElectionApi(_Api):
         ]
 
     def campaign(self, data: bytes, call: Call) -> None:
-        self._run(call, self._campaign(decode.parse(election.CampaignRequest, data)))
+        request = decode.parse(election.CampaignRequest, data)
+        self._run(call, lambda: self._campaign(request))
 
     def proclaim(self, data: bytes, call: Call) -> None:
-        self._run(call, self._proclaim(decode.parse(election.ProclaimRequest, data)))
+        request = decode.parse(election.ProclaimRequest, data)
+        self._run(call, lambda: self._proclaim(request))
 
     def resign(self, data: bytes, call: Call) -> None:
-        self._run(call, self._resign(decode.parse(election.ResignRequest, data)))
+        request = decode.parse(election.ResignRequest, data)
+        self._run(call, lambda: self._resign(request))
 
     def observe(self, data: bytes, call: Call) -> None:
-        self._run(call, self._observe(decode.parse_message(election.LeaderRequest, data).name + b"/", call))
+        prefix = decode.parse_message(election.LeaderRequest, data).name + b"/"
+        self._run(call, lambda: self._observe(prefix, call))
 
     def leader(self, data: bytes, call: Call) -> None:
         prefix = decode.parse(election.LeaderRequest, data).name + b"/"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from wharf.brain.api import decode
 from wharf.brain.api.encode import number
@@ -16,6 +17,7 @@ from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, server_stream, unary
 from wharf.brain.api.snapshot_stream import SnapshotStream
+from wharf.brain.engine.base import Snapshot
 from wharf.brain.errors import (
     BadLeaderTransferee,
     BrainError,
@@ -23,9 +25,12 @@ from wharf.brain.errors import (
     UnknownMethod,
     WrongDowngradeVersionFormat,
 )
+from wharf.brain.store.hashing import hash_all, hash_kv
 from wharf.brain.store.store import CORRUPT, NOSPACE, RAFT_TERM
 from wharf.common.log import get_log
 from wharf.wire.rpc import Call, Method
+
+T = TypeVar("T")
 
 _log = get_log("brain.maintenance")
 _SERVICE = "/etcdserverpb.Maintenance/"
@@ -123,7 +128,7 @@ class MaintenanceApi:
     def defragment(self, data: bytes, call: Call) -> None:
         """The answer has no header, as etcd's has none."""
         decode.parse(rpc.DefragmentRequest, data)
-        self._tasks.run(call, self._defragment())
+        self._tasks.run(call, self._defragment)
 
     async def _defragment(self) -> bytes:
         _log.info("defragmenting")
@@ -133,26 +138,31 @@ class MaintenanceApi:
 
     def hash(self, data: bytes, call: Call) -> None:
         decode.parse(rpc.HashRequest, data)
-        self._tasks.run(call, self._hash())
+        self._tasks.run(call, self._hash)
 
     async def _hash(self) -> bytes:
-        revision, found = await asyncio.to_thread(self._store.hash)
-        return self._header(revision) + number(0x10, found)
+        revision = self._store.revision
+        return self._header(revision) + number(0x10, await self._read_all(hash_all))
 
     def hash_kv(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.HashKVRequest, data)
-        self._tasks.run(call, self._hash_kv(request.revision))
+        self._tasks.run(call, lambda: self._hash_kv(request.revision))
 
     async def _hash_kv(self, revision: int) -> bytes:
-        found = await asyncio.to_thread(self._store.hash_kv, revision)
-        return (
-            self._header(self._store.revision)
-            + number(0x10, found.hash)
-            + number(0x18, found.compact_revision)
-            + number(0x20, found.hash_revision)
-        )
+        found = await self._read_all(lambda snapshot: hash_kv(snapshot, revision))
+        compacted = found.compact_revision or -1  # etcd's way of saying never
+        body = number(0x10, found.hash) + number(0x18, compacted) + number(0x20, found.revision)
+        return self._header(self._store.revision) + body
+
+    async def _read_all(self, read: Callable[[Snapshot], T]) -> T:
+        """`read` over the present state, in a worker thread."""
+        snapshot = self._store.engine.snapshot()
+        try:
+            return await asyncio.to_thread(read, snapshot)
+        finally:
+            snapshot.close()
 
     def snapshot(self, data: bytes, call: Call) -> None:
         decode.parse_message(rpc.SnapshotRequest, data)
         stream = SnapshotStream(self._store.engine.backup, self._node.spool, CLUSTER_VERSION, call)
-        self._tasks.run(call, stream.run())
+        self._tasks.run(call, stream.run)

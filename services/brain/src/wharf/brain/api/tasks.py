@@ -7,11 +7,14 @@ client goes, when its deadline passes and when the server stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 
 from wharf.brain.api.service import fail
 from wharf.brain.errors import Stopped
 from wharf.wire.rpc import Call
+
+Work = Callable[[], Awaitable[bytes | None]]
+"""Begins the work of a call. What it returns is the answer; None: it has sent its own answers, the call just ends."""
 
 
 class Tasks:
@@ -23,8 +26,8 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def run(self, call: Call, work: Coroutine[None, None, bytes | None]) -> None:
-        """Answer `call` with what `work` returns; None: it has sent its own answers, the call just ends."""
+    def run(self, call: Call, work: Work) -> None:
+        """Answer `call` with what `work` returns."""
         task = asyncio.get_running_loop().create_task(_answer(call, work))
         self._running[task] = call
         task.add_done_callback(self._running.pop)
@@ -43,9 +46,9 @@ def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-async def _answer(call: Call, work: Coroutine[None, None, bytes | None]) -> None:
+async def _answer(call: Call, work: Work) -> None:
     try:
-        answer = await work
+        answer = await work()
     except Exception as error:  # whatever it is, the client gets an answer
         fail(call, error)
     else:

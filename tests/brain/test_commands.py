@@ -1,0 +1,112 @@
+"""What operators do with a store that is not the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wharf.brain.app import Brain, main
+from wharf.brain.config import load_config
+from wharf.brain.engine import open_engine
+from wharf.brain.store.shapes import PutOp
+from wharf.brain.store.store import Store
+
+
+def fill(directory: Path) -> None:
+    """A store with three keys."""
+
+    async def write() -> None:
+        engine = open_engine(f"lmdb://{directory}")
+        store = Store(engine)
+        await store.start()
+        done = asyncio.Event()
+        for key in (b"a", b"b", b"c"):
+            store.submit(PutOp(key, b"v"), lambda _: done.set())
+        await done.wait()
+        await store.stop()
+        engine.close()
+
+    asyncio.run(write())
+
+
+def during(directory: Path, work: Callable[[str], int]) -> int:
+    """What `work` returns, run in a thread with the address of a brain on `directory`."""
+
+    async def serve() -> int:
+        flags = (f"--data-dir={directory}", "--listen-client-urls=http://127.0.0.1:0")
+        brain = Brain(load_config(flags, {}).config)
+        await brain.start()
+        try:
+            return await asyncio.to_thread(work, brain.addresses[0])
+        finally:
+            await brain.stop()
+
+    return asyncio.run(serve())
+
+
+def test_save_check_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, copy, restored = tmp_path / "data", tmp_path / "copy.db", tmp_path / "restored"
+    fill(data)
+    code = during(data, lambda address: main(["snapshot", "save", str(copy), f"--endpoint=http://{address}"], {}))
+    assert code == 0
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert main(["check", str(copy)], {}) == 0
+    assert main(["restore", str(copy), f"--data-dir={restored}"], {}) == 0
+    assert main(["check", str(restored)], {}) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "3 keys, revision 4" in said[1]
+    assert said[1].rpartition("hash ")[2] == said[3].rpartition("hash ")[2]
+
+
+def test_revisions_can_be_bumped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, copy, restored = tmp_path / "data", tmp_path / "copy.db", tmp_path / "restored"
+    fill(data)
+    during(data, lambda address: main(["snapshot", "save", str(copy), f"--endpoint=http://{address}"], {}))
+    assert main(["restore", str(copy), f"--data-dir={restored}", "--bump-revision=1000"], {}) == 0
+    assert "restored 3 keys at revision 1004" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "part"),
+    [
+        (["check", "/nowhere"], 1, "no snapshot at /nowhere"),
+        (["restore", "/nowhere", "--data-dir=/nowhere/else"], 1, "no snapshot at /nowhere"),
+        (["snapshot", "save", "x", "--endpoint=http://127.0.0.1:1", "--timeout=2s"], 1, "http://127.0.0.1:1"),
+        (["check"], 2, "takes PATH"),
+        (["restore", "x", "--datadir=y"], 2, "did you mean --data-dir?"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    argv: list[str],
+    code: int,
+    part: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(argv, {}) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("wharf brain: ")
+    assert part in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_copy_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    fill(data)
+    during(data, lambda address: main(["snapshot", "save", str(copy), f"--endpoint=http://{address}"], {}))
+    content = copy.read_bytes()
+    copy.write_bytes(content[: len(content) // 2])
+    assert main(["check", str(copy)], {}) == 1
+    assert str(copy) in capsys.readouterr().err
+
+
+def test_an_existing_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "copy.db"
+    target.write_text("precious")
+    assert main(["snapshot", "save", str(target)], {}) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert target.read_text() == "precious"
