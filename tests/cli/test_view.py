@@ -99,3 +99,17 @@ def test_a_reader_that_left_is_not_the_end() -> None:
 
     with pytest.raises(BrokenPipeError):  # what the supervisor passes over; rich alone would end the process
         Progress(Terminal(file=Gone())).line("x")
+
+
+@pytest.mark.parametrize("end", [Event(events.STOPPING, "brain"), Event(events.FAILED, "", "no"), None])
+def test_the_terminal_is_given_back(end: Event | None) -> None:
+    out = io.StringIO()
+    progress = Progress(Terminal(file=out, force_terminal=True))
+    progress.on_event(Event(events.STARTING, "brain"))
+    if end is None:
+        progress.close()
+    else:
+        progress.on_event(end)
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert "starting brain" in out.getvalue()
+    assert out.getvalue().rindex(shown) > out.getvalue().rindex(hidden)

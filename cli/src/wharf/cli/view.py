@@ -60,8 +60,13 @@ class Progress:
             self._print("[yellow]![/]", f"{event.part} did not end within {took}; killed")
         elif event.kind == events.STOPPED:
             self._print("[dim]-[/]", f"{event.part:<24} stopped in {took}")
-        elif event.kind in events.OVER:
+        elif event.kind in events.OVER or event.kind == events.STOPPING:
             self._waiting.clear()
+        self._spin()
+
+    def close(self) -> None:
+        """Give the terminal back as it was, however the start ended."""
+        self._waiting.clear()
         self._spin()
 
     def _print(self, mark: str, text: str) -> None:

@@ -55,7 +55,10 @@ def start(asked: Start) -> None:
     at_hand = str(binaries["kubectl"].path)
     kubectl = "kubectl" if shutil.which("kubectl") == at_hand else at_hand
     view = _View(parts, next_steps(layout.kubeconfig, kubectl, asked.suffix), asked.detach, progress)
-    code = (run_detached if asked.detach else run_here)(layout, parts, view.on_event)
+    try:
+        code = (run_detached if asked.detach else run_here)(layout, parts, view.on_event)
+    finally:
+        progress.close()
     if view.failure:
         raise CommandError(view.failure)
     if code:
