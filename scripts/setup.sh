@@ -115,3 +115,8 @@ once runtime "installing the pinned runtime packages" install_runtime requiremen
 once members "installing wharf's own packages (editable)" install_members ./*/pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml
 step="building the compiled modules"
 "$venv/bin/python" scripts/build_extensions.py
+if [ "$purpose" != run ]; then
+    # Minutes when nothing is cached, and then never again: better here, with progress lines, than inside a test.
+    step="building the programs the tests stand on (Kubernetes, etcd, helm, h2spec)"
+    "$venv/bin/python" -m wharf.cli.kube.build > /dev/null
+fi
