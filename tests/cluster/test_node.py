@@ -27,7 +27,8 @@ from wharf.cli.kube.process import Process
 
 _LACKING = missing_requirements()
 pytestmark = [
-    pytest.mark.skipif(bool(_LACKING), reason=f"this machine cannot run containers; it lacks: {', '.join(_LACKING)}")
+    pytest.mark.node,
+    pytest.mark.skipif(bool(_LACKING), reason=f"this machine cannot run containers; it lacks: {', '.join(_LACKING)}"),
 ]
 PAGE = "hello from a ConfigMap\n"
 
