@@ -38,7 +38,7 @@ class Part:
     version: str
     after: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    ready_within: float = 60.0
+    ready_within: float = 120.0
     stop_within: float = 15.0
 
 
