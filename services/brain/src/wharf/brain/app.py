@@ -22,7 +22,7 @@ import uvloop
 from wharf.brain.api.encode import Encoder
 from wharf.brain.api.health import Checks, HealthPages
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, ApiLimits, Identity, Node
-from wharf.brain.api.table import Api
+from wharf.brain.api.table import Api, with_tools
 from wharf.brain.api.tasks import Tasks
 from wharf.brain.autocompact import run_autocompact
 from wharf.brain.commands import find_command
@@ -40,6 +40,7 @@ from wharf.brain.watch.hub import Hub
 from wharf.common.config import ConfigError, HelpRequested, Loaded
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry
+from wharf.wire.health import Health, Status
 
 DRAIN_SECONDS: Final = 5.0
 
@@ -97,6 +98,7 @@ class Brain:
         self._config = config
         self._registry = Registry()
         self._draining = False
+        self._grpc_health = Health()
         self._down = AsyncExitStack()  # what to take down, last up first
         self.addresses: Sequence[str] = ()  # "host:port" of the client URLs, with the ports that were bound
         self.probe_addresses: Sequence[str] = ()  # the same of the metrics URLs
@@ -116,7 +118,7 @@ class Brain:
         down.callback(hub.close)
         api = Api(_node(config, store, hub))
         pages = http_handler(self._health(store), self._registry)
-        front = front_for(config, trace(api.methods, config, down), pages)
+        front = front_for(config, trace(with_tools(api.methods, self._grpc_health), config, down), pages)
         down.push_async_callback(front.close)
         await front.start()
         down.push_async_callback(front.drain, DRAIN_SECONDS)
@@ -138,6 +140,7 @@ class Brain:
     async def stop(self) -> None:
         """The parts down in order; whatever was accepted is answered or refused."""
         self._draining = True
+        self._grpc_health.set_all(Status.NOT_SERVING)
         await self._down.aclose()
 
     def _health(self, store: Store) -> HealthPages:

@@ -1,7 +1,7 @@
 """Every error brain answers with: etcd's text and gRPC code, one class each.
 
-Clients match on the exact text (etcd api/v3rpc/rpctypes), so the table is the contract. `retry_safe`: nothing was done, the same
-request may be sent again.
+Clients match on the exact text (etcd api/v3rpc/rpctypes), so the table is the contract. `retry_safe`: nothing was
+done, the same request may be sent again.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class HandlingTimes:
     def on_start(self, call: Call) -> None:
         self._started[call] = self._clock()
 
-    def on_end(self, call: Call, _: int) -> None:
+    def on_end(self, call: Call, _code: int) -> None:
         started = self._started.pop(call, None)
         if started is not None:
             service, _, method = call.path[1:].partition("/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wharf.brain.api.auth import AuthApi
 from wharf.brain.api.cluster import ClusterApi
 from wharf.brain.api.concurrency import ElectionApi, LockApi
@@ -9,8 +11,11 @@ from wharf.brain.api.kv import KvApi
 from wharf.brain.api.lease import LeaseApi
 from wharf.brain.api.maintenance import MaintenanceApi
 from wharf.brain.api.node import Node
+from wharf.brain.api.pb import described, election, lock, rpc
 from wharf.brain.api.watch import WatchApi
 from wharf.brain.errors import Stopped
+from wharf.wire.health import Health
+from wharf.wire.reflection import reflection_methods
 from wharf.wire.rpc import Method
 
 
@@ -38,3 +43,10 @@ class Api:
         self._watch.stop(Stopped())
         self._leases.stop(Stopped())
         await self._node.tasks.stop()
+
+
+def with_tools(methods: Sequence[Method], health: Health) -> list[Method]:
+    """`methods` and what tools ask of any gRPC server: its health, and what it serves."""
+    served = [*methods, *health.methods().values()]
+    table = {method.path: method for method in served}
+    return [*served, *reflection_methods([described(rpc, lock, election)], table).values()]
