@@ -15,7 +15,7 @@ from wharf.brain.store.keys import KeyValue, parse_kv
 from wharf.brain.store.read import Reader, ReadLimits
 from wharf.brain.store.shapes import EventKind, RangeOp, SortOrder, SortTarget
 
-SMALL = ReadLimits(whole=60, piece=40)
+SMALL = ReadLimits(whole=60, piece=40, changes=2)
 LONG = [b"k" * 600, b"k" * 600 + b"x", b"k" * 480, b"\0" * 251, b"k" * 490 + b"\0" * 20]
 KEYS = st.one_of(st.sampled_from([b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"ba", b"c", b"\xff"]), st.sampled_from(LONG))
 ENDS = st.one_of(st.sampled_from([b"", b"\0", b"b", b"c", b"a", b"l"]), KEYS)
@@ -85,10 +85,13 @@ def test_every_range_is_what_the_model_gives(
 
 
 @settings(max_examples=60, deadline=None)
-@given(TXNS, st.integers(1, 30), st.integers(1, 3))
-def test_pages_of_any_revision_add_up_to_its_list(txns: list[list[Step]], revision: int, limit: int) -> None:
+@given(TXNS, st.integers(1, 30), st.integers(1, 3), st.sampled_from([2, 20_000]))
+def test_pages_of_any_revision_add_up_to_its_list(
+    txns: list[list[Step]], revision: int, limit: int, changes: int
+) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(open_engine(f"lmdb://{directory}", unsafe_no_fsync=True))
+        engine = open_engine(f"lmdb://{directory}", unsafe_no_fsync=True)
+        bench = Bench(engine, Reader(engine, limits=ReadLimits(changes=changes)))
         try:
             for steps in txns:
                 bench.apply(*steps)

@@ -2,7 +2,7 @@
 
 A key counts at revision R if it is live now and was not born since, or was live then and has died since. `Churn`
 keeps the newest births and deaths in memory; a revision that pages are being read at gets a tracker, two ordered sets
-of what differs between then and now, brought forward when it is asked again. Bounded: `most` records, `TRACKERS`
+of what differs between then and now, brought forward when it is asked again. Bounded, in memory and in what one question may cost: `most` records, `TRACKERS`
 revisions. Pure."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tracker:
 class Churn:
     """The newest changes up to now, complete for revisions above `floor`."""
 
-    def __init__(self, floor: int, most: int = 200_000) -> None:
+    def __init__(self, floor: int, most: int = 20_000) -> None:
         self.floor = floor
         self._most = most
         self._changes: list[Change] = []
@@ -64,7 +64,7 @@ class Churn:
             self._keep(revision, Tracker(self._dropped + len(self._changes)))
 
     def gained(self, revision: int, start: bytes, end: bytes | None) -> int | None:
-        """Keys in the range now, less those at `revision`; None when too much has changed since: use `rebuild`."""
+        """Keys in the range now, less those at `revision`; None when too much has changed since."""
         tracker = self._trackers.get(revision)
         if tracker is None or tracker.seen < self._dropped:
             if revision < self.floor:
@@ -72,13 +72,6 @@ class Churn:
             begin = bisect_right(self._changes, revision, key=lambda change: change[0])
             tracker = Tracker(self._dropped + begin)
         tracker.apply(self._changes[tracker.seen - self._dropped :])
-        self._keep(revision, tracker)
-        return tracker.gained(start, end)
-
-    def rebuild(self, revision: int, changes: Iterable[Change], start: bytes, end: bytes | None) -> int:
-        """`gained`, from all the changes after `revision`."""
-        tracker = Tracker(self._dropped + len(self._changes))
-        tracker.apply(changes)
         self._keep(revision, tracker)
         return tracker.gained(start, end)
 

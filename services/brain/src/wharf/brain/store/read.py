@@ -10,6 +10,7 @@ at its revision."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -38,17 +39,19 @@ from wharf.brain.store.shapes import RangeAnswer, RangeOp, Revision, SortOrder, 
 
 FIRST_CHUNK = 10  # keys in the first message of a range stream
 UNBOUNDED = (1 << 63) - 1
+COUNTS = 256  # ranges of the past whose count is remembered, so that the pages of a list need one walk
 Attach = Callable[[bytes, int], None]
+Counted = tuple[int, bytes, bytes | None]
+"""(revision, start, end) of a range."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """Framed bytes: a list up to `whole` is answered at once, a larger one in pieces of about `piece`, read while
-    it is sent.
-    """
+    """What one answer may hold in memory, and what counting may."""
 
-    whole: int = 8 << 20
-    piece: int = 1 << 20
+    whole: int = 8 << 20  # framed bytes; a larger list is read in pieces while it is sent
+    piece: int = 1 << 20  # framed bytes of such a piece, about
+    changes: int = 20_000  # births and deaths kept, to count at earlier revisions without walking
 
 
 def _attach_nothing(_: bytes, __: int) -> None: ...
@@ -67,7 +70,8 @@ class Reader:
         self._long = Index()
         self._load(attach)
         floor = max(self.compact_revision(), 1)
-        self._churn = Churn(floor)
+        self._churn = Churn(floor, self._limits.changes)
+        self._counts: OrderedDict[Counted, int] = OrderedDict()  # of ranges too long ago for the churn
         self._churn.record(self._changes_after(floor))
 
     def close(self) -> None:
@@ -115,9 +119,12 @@ class Reader:
         if revision >= self.revision:
             return now
         gained = self._churn.gained(revision, start, end)
-        if gained is None:
-            gained = self._churn.rebuild(revision, self._changes_after(revision), start, end)
-        return now - gained
+        if gained is not None:
+            return now - gained
+        asked = (revision, start, end)
+        if asked not in self._counts:
+            self._remember(asked, self._walk(Span(start, end, revision, False, False), 0).taken)
+        return self._counts[asked]
 
     def range(self, op: RangeOp, revision_now: int, compact_revision: int) -> RangeAnswer:
         """etcd's Range with every option. FutureRevision, Compacted."""
@@ -131,13 +138,15 @@ class Reader:
             return RangeAnswer(revision_now, page.framed, page.taken, page.taken, False, page.length)
         count = self.count(span.start, span.end, span.revision)
         returned = min(op.limit, count) if op.limit > 0 else count
+        if (span.revision, span.start, span.end) in self._counts:
+            self._remember((span.revision, after(page), span.end), count - page.taken)
         if page.taken == returned:
             if span.latest and returned < count:
                 self._churn.pin(span.revision)
             return RangeAnswer(revision_now, page.framed, returned, count, returned < count, page.length)
         rest = span._replace(start=after(page))
         left = returned - page.taken if op.limit > 0 else 0
-        length = page.length + self._measure(rest, left)
+        length = page.length + self._walk(rest, left).length
         parts = self._parts(page, rest._replace(latest=False), left)
         self._churn.pin(span.revision)
         return RangeAnswer(revision_now, b"", returned, count, returned < count, length, parts)
@@ -253,16 +262,22 @@ class Reader:
                 return found
         return page_of(rows_at(snapshot, start, end, span.revision), limit, max_bytes, span.keys_only)
 
-    def _measure(self, span: Span, limit: int) -> int:
-        """Framed length of what `_page` would give without a bound on bytes."""
+    def _remember(self, asked: Counted, count: int) -> None:
+        self._counts[asked] = count
+        if len(self._counts) > COUNTS:
+            self._counts.popitem(last=False)
+
+    def _walk(self, span: Span, limit: int) -> Page:
+        """`_page` without a bound on bytes, and without the bytes where that saves work."""
         if not self._long_in_the_way(span.start, span.end) and scan_is_exact(span.start, span.end):
             if span.latest and not span.keys_only:
-                return self._snapshot.measure(Table.NOW, span.start, span.end, limit)[0]
+                length, taken = self._snapshot.measure(Table.NOW, span.start, span.end, limit)
+                return Page(b"", taken, length, None, False)
             if isinstance(self._snapshot, ReadTxn):
                 found = read_page(self._snapshot, span, limit, UNBOUNDED, False)
                 if found is not None:
-                    return found.length
-        return self._page(self._snapshot, span, limit, UNBOUNDED).length
+                    return found
+        return self._page(self._snapshot, span, limit, UNBOUNDED)
 
     def _parts(self, first: Page, span: Span, left: int) -> Iterator[bytes]:
         """The pieces of a large list, `left` (0: all) KeyValues after the first; each is read when it is asked for."""
