@@ -103,7 +103,6 @@ cdef extern from "nghttp2/nghttp2.h":
     void nghttp2_option_set_max_outbound_ack(nghttp2_option *, size_t)
     void nghttp2_option_set_max_settings(nghttp2_option *, size_t)
     void nghttp2_option_set_max_continuations(nghttp2_option *, size_t)
-    void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option *, uint64_t, uint64_t)
     void nghttp2_option_set_max_send_header_block_length(nghttp2_option *, size_t)
 
     int nghttp2_session_server_new2(
@@ -155,6 +154,7 @@ cdef class Session:
     cdef public int64_t frame_burst, frame_refill, ping_strikes_max
     cdef public double ping_interval_min
     cdef int64_t frame_tokens, ping_strikes
+    cdef double reset_tokens, reset_burst, reset_refill, reset_refilled
     cdef double frame_refilled, pinged_at
     cdef size_t held, owed
     cdef int32_t last_stream_id
@@ -178,6 +178,7 @@ cdef class Session:
     cdef Stream make_stream(self)
     cdef int append(self, const void *data, size_t length) except -1
     cdef bytes take_out(self)
+    cdef int charge_reset(self) except -1
     cdef int spend(self, int64_t cost) except -1
     cdef int violate(self, str reason, str debug, uint32_t code=*) except -1
     cdef int check_closed(self, int32_t stream_id, bint headers) except -1

@@ -278,12 +278,13 @@ cdef class Session:
         cdef int result
         if self.ng is not NULL:
             raise RuntimeError("a session is initialised once")
+        self.reset_burst = self.reset_tokens = resets_burst
+        self.reset_refill = resets_per_second
         nghttp2_option_new(&option)
         nghttp2_option_set_no_auto_window_update(option, 1)
         nghttp2_option_set_no_closed_streams(option, 1)
         nghttp2_option_set_max_outbound_ack(option, acks_max)
         nghttp2_option_set_max_continuations(option, continuations_max)
-        nghttp2_option_set_stream_reset_rate_limit(option, resets_burst, resets_per_second)
         nghttp2_option_set_max_send_header_block_length(option, 1 << 20)
         if self.server:
             result = nghttp2_session_server_new2(&self.ng, _callbacks, <void *>self, option)
@@ -363,6 +364,8 @@ cdef class Session:
             self.scan_skip = (<size_t>self.scan_head[0] << 16) | (self.scan_head[1] << 8) | self.scan_head[2]
             if self.scan_head[3] == NGHTTP2_RST_STREAM:
                 reset_seen = True
+            elif self.scan_head[3] > 9:
+                self.spend(1)  # an extension nobody asked for
             elif self.scan_head[3] == NGHTTP2_DATA:
                 stream_id = (<int32_t>(self.scan_head[5] & 127) << 24) | (self.scan_head[6] << 16) | (
                     self.scan_head[7] << 8) | self.scan_head[8]
@@ -392,6 +395,18 @@ cdef class Session:
                 self.violate("too many frames that carry no work", "frame_flood")
         return 0
 
+    cdef int charge_reset(self) except -1:
+        """A stream was reset by the peer, or because of it: cheap for the peer, so rationed."""
+        cdef double now
+        self.reset_tokens -= 1
+        if self.reset_tokens < 0:
+            now = self.clock() if self.clock is not None else 0.0
+            self.reset_tokens = min(self.reset_tokens + (now - self.reset_refilled) * self.reset_refill, self.reset_burst)
+            self.reset_refilled = now
+            if self.reset_tokens < 0:
+                self.violate("too many streams reset", "rapid_reset")
+        return 0
+
     cdef int check_closed(self, int32_t stream_id, bint headers) except -1:
         """A frame for a stream that is over: an error, unless we ended it ourselves and the frame was already on its way."""
         cdef size_t at
@@ -413,7 +428,8 @@ cdef class Session:
         return 0
 
     def set_frame_budget(self, int64_t burst, int64_t per_second):
-        """Frames without work: how many at once, and how many a second for ever."""
+        """Frames without work: how many at once, and how many a second for ever. `clock` is set before."""
+        self.frame_refilled = self.reset_refilled = self.clock()
         self.frame_burst = self.frame_tokens = burst
         self.frame_refill = per_second
 
@@ -797,7 +813,7 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
             session.spend(4)
         elif kind == NGHTTP2_RST_STREAM:
             session.resets_in += 1
-            session.spend(1)
+            session.charge_reset()
             known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
             if known is not NULL:
                 (<Stream>known).remote_ended = True
@@ -815,7 +831,7 @@ cdef int _on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int 
     cdef Session session = <Session>user_data
     try:
         session.block_open = False
-        session.spend(10)
+        session.charge_reset()
         return 0
     except BaseException as error:
         return session._fail(error)

@@ -173,7 +173,7 @@ class GrpcioCall:
                 self.on_cancel()
 
 
-class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
+class _Router(grpc.GenericRpcHandler):
     def __init__(self, methods: Mapping[str, Method], limits: RpcLimits) -> None:
         self._methods = methods
         self._limits = limits

@@ -74,7 +74,9 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         if self._tls is not None and not self._tls.admits(server_name, certificate):
-            log.warning("%s showed no client certificate, %s requires one", self.peer.address, server_name)
+            log.warning(
+                "%s showed no client certificate that %s admits", self.peer.address, server_name or "the server"
+            )
             self._transport.abort()
             return
         if ssl_object and ssl_object.selected_alpn_protocol() == "h2":

@@ -42,6 +42,7 @@ class TlsIdentity:
     client_ca_file: str | None = None
     client_auth: ClientAuth = ClientAuth.NONE
     server_names: tuple[str, ...] = ()  # exact or "*.example.org"; none: the default identity
+    client_names: tuple[str, ...] = ()  # DNS names, one of which a client certificate must carry; none: any certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,12 @@ class TlsStore:
 
     def admits(self, server_name: str | None, certificate: PeerCertificate | None) -> bool:
         """Whether the name's own policy is met: OpenSSL enforced that of the first context only."""
-        return certificate is not None or self.identity_for(server_name).client_auth is not ClientAuth.REQUIRE
+        identity = self.identity_for(server_name)
+        if certificate is None:
+            return identity.client_auth is not ClientAuth.REQUIRE
+        return not identity.client_names or any(
+            match_name(carried, name.lower()) for carried in certificate.dns_names for name in identity.client_names
+        )
 
     def _index_for(self, server_name: str | None) -> int:
         name = (server_name or "").lower().rstrip(".")
