@@ -117,7 +117,7 @@ class Replay:
 
     def _turn(self) -> None:
         self._scheduled = False
-        deadline = self._time() + SLICE
+        deadline, fed = self._time() + SLICE, False
         ready = [watcher for watcher in self._lagging if watcher.outlet.writable()]
         while ready:
             chunk = self._chunk_for(ready)
@@ -129,7 +129,8 @@ class Replay:
                     self._overtaken(watcher)
                 elif not chunk.first <= watcher.next_revision <= chunk.last:
                     later.append(watcher)
-                elif self._time() < deadline:
+                elif not fed or self._time() < deadline:
+                    fed = True
                     self._feed(watcher, chunk)
                     if watcher.state is State.LAGGING and watcher.outlet.writable():
                         later.append(watcher)
