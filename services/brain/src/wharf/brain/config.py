@@ -139,7 +139,7 @@ class BrainConfig:
         BOOLEAN, False, help="Require client certificates (needs --trusted-ca-file).", group="TLS"
     )
     client_cert_allowed_hostname: tuple[str, ...] = option(
-        STRINGS, (), help="Names, one of which a client certificate must carry as DNS name or address.", group="TLS"
+        STRINGS, (), help="DNS names, one of which a client certificate must carry.", group="TLS"
     )
     cipher_suites: tuple[str, ...] = option(STRINGS, (), help="TLS 1.2 cipher suites by IANA name.", group="TLS")
     tls_min_version: str = option(choice("TLS1.2", "TLS1.3"), "TLS1.2", help="Oldest TLS version.", group="TLS")

@@ -33,7 +33,7 @@ class WireFront:
             [_listener(url, config) for url in config.listen_client_urls],
             http=pages,
             rpc_limits=RpcLimits(receive_max=config.receive_max),
-            limits=_connection_limits(config),
+            limits=connection_limits(config),
             on_start=None if times is None else times.on_start,
             on_end=None if times is None else times.on_end,
         )
@@ -94,6 +94,7 @@ def tls_config(config: BrainConfig) -> TlsConfig:
                 key_file=str(config.key_file),
                 client_ca_file=None if ca is None else str(ca),
                 client_auth=ClientAuth.NONE if ca is None else ClientAuth.REQUIRE,
+                client_names=config.client_cert_allowed_hostname,
             ),
         ),
         min_version=config.tls_min_version.removeprefix("TLS"),
@@ -102,7 +103,8 @@ def tls_config(config: BrainConfig) -> TlsConfig:
     )
 
 
-def _connection_limits(config: BrainConfig) -> ConnectionLimits:
+def connection_limits(config: BrainConfig) -> ConnectionLimits:
+    """The wire's own bounds, with what etcd's flags say about pings and streams."""
     limits = ConnectionLimits(
         ping_interval_min=config.grpc_keepalive_min_time * _PING_JITTER,
         keepalive_interval=config.grpc_keepalive_interval or inf,
