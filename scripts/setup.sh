@@ -84,7 +84,8 @@ install_uv() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 }
 
-uv_install() { "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" "$@"; }
+# The system's certificate store, so that a company's own authority is trusted as everywhere else on the machine.
+uv_install() { "$venv/bin/uv" pip install --quiet --system-certs --python "$venv/bin/python" "$@"; }
 install_runtime() { uv_install --require-hashes -r requirements/runtime.txt; }
 install_dev() { uv_install --require-hashes -r requirements/dev.txt; }
 

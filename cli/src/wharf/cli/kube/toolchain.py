@@ -58,7 +58,11 @@ def _new_enough(path: str) -> bool:
 
 def _install_wheel() -> None:
     uv = shutil.which("uv", path=f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}")
-    command = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+    command = (
+        [uv, "pip", "install", "--system-certs", "--python", sys.executable]
+        if uv
+        else [sys.executable, "-m", "pip", "install"]
+    )
     done = subprocess.run([*command, _WHEEL], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise GoMissingError(f"no Go toolchain and {_WHEEL} could not be installed: {done.stderr.strip()[-500:]}")
