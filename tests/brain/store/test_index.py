@@ -60,7 +60,7 @@ def test_iteration_goes_on_while_keys_come_and_go_behind_it() -> None:
     index = Index()
     index.extend(b"%05d" % number for number in range(3000))
     seen = []
-    for key in index.keys():
+    for key in index.keys(b""):
         seen.append(key)
         index.discard(key)
     assert len(seen) == 3000

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from brain.store.kit import Bench, Step, unframe
+from brain.store.kit import Bench, Step, kv, unframe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.brain.engine import open_engine
+from wharf.brain.engine.base import EngineCorrupt, Table
 from wharf.brain.errors import BrainError, Compacted, FutureRevision
-from wharf.brain.store.keys import KeyValue, parse_kv
+from wharf.brain.store.keys import KeyValue, encode_kv, parse_kv
 from wharf.brain.store.read import Reader, ReadLimits
 from wharf.brain.store.shapes import EventKind, RangeOp, SortOrder, SortTarget
 
@@ -221,6 +222,13 @@ def test_leases_are_attached_at_start(bench: Bench) -> None:
     seen = []
     Reader(bench.engine, lambda key, lease: seen.append((key, lease)))
     assert sorted(seen) == [(b"a", 7), (b"c" * 600, -3)]
+
+
+@pytest.mark.parametrize("stored", [b"", b"junk", encode_kv(kv(b"another"))])
+def test_a_present_that_is_no_key_value_is_refused_at_start(bench: Bench, stored: bytes) -> None:
+    bench.commit([(Table.NOW, b"a", stored)], 1)
+    with pytest.raises(EngineCorrupt, match="wharf brain restore"):
+        Reader(bench.engine)
 
 
 def test_scan_now_is_in_key_order_with_long_keys_too(bench: Bench) -> None:

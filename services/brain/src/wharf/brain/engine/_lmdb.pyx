@@ -87,6 +87,11 @@ cdef inline unsigned char* put_varint(unsigned char* p, size_t number) noexcept 
     return p + 1
 
 
+cdef extern from "sys/mman.h" nogil:
+    int MADV_DONTNEED
+    int madvise(void* start, size_t length, int advice)
+
+
 cdef int put_meta(
     MDB_txn* txn, MDB_dbi dbi, const void* name, size_t name_length, const void* value, size_t length
 ) noexcept nogil:
@@ -201,6 +206,20 @@ cdef class Env:
             raise LmdbError(rc, "raising the epoch")
         check(mdb_txn_commit(txn), "raising the epoch")
         return epoch
+
+    def let_go(self):
+        """Unmap what was read of the file from this process's memory; it stays in the system's cache and comes back when read."""
+        cdef MDB_envinfo info
+        mdb_env_info(self.env, &info)
+        cdef size_t used = (info.me_last_pgno + 1) * self.page
+        cdef size_t start, end
+        inode = str(os.fstat(self.fd).st_ino)
+        with open("/proc/self/maps") as maps:
+            for line in maps:
+                fields = line.split()
+                if fields[4] == inode and fields[5].startswith(self.path[:-len("mdb")]):
+                    start, end = (int(bound, 16) for bound in fields[0].split("-"))
+                    madvise(<void*> start, min(end - start, used), MADV_DONTNEED)
 
     def free_pages(self):
         """Pages on the free list (some may still be read by open snapshots)."""

@@ -126,6 +126,9 @@ class Engine(Protocol):
     def size_in_use(self) -> int:
         """Bytes of `size` that hold data; the rest is reused by later writes."""
 
+    def relax(self) -> None:
+        """Let go of memory that can be read again; cheap. For after reading much."""
+
     def defragment(self) -> None:
         """Give free pages back to the file system where the engine can; blocking, callable from a worker thread.
 

@@ -30,6 +30,8 @@ from wharf.brain.engine.base import Batch, CommitUnknown, EngineCorrupt, EngineE
 FULL_CODES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, MAP_FULL})
 GROW_PATIENCE = 10.0  # seconds a full map waits for old snapshots before the batch is given up
 GROW_RETRY = 0.02  # seconds between looks at them
+RELAX_EVERY = 10.0  # seconds between looks at how much of the file is mapped in
+RELAX_ABOVE = 256 << 20  # bytes; the map counts as this process's memory though the system may take it back
 
 
 class LmdbSnapshot(ReadTxn):
@@ -77,6 +79,7 @@ class LmdbEngine:
         self._copies = 0  # reads of the map that no snapshot stands for
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stalled_since: float | None = None
+        self._relax_at = 0.0
         self._closed = False
 
     def snapshot(self) -> LmdbSnapshot:
@@ -118,6 +121,9 @@ class LmdbEngine:
     def size_in_use(self) -> int:
         _, pages, page_size = self._env.info()
         return max(0, pages - self._env.free_pages()) * page_size
+
+    def relax(self) -> None:
+        self._env.let_go()
 
     def defragment(self) -> None:
         self._check_open()
@@ -172,6 +178,10 @@ class LmdbEngine:
         except BlockingIOError:
             return
         self._report()
+        if self._loop is not None and self._loop.time() >= self._relax_at:
+            self._relax_at = self._loop.time() + RELAX_EVERY
+            if _mapped_bytes() > RELAX_ABOVE:
+                self._env.let_go()
 
     def _report(self) -> None:
         codes, stalled = self._committer.finished()
@@ -235,3 +245,8 @@ class LmdbEngine:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("engine is closed")
+
+
+def _mapped_bytes() -> int:
+    """Memory of this process that is a file's."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")

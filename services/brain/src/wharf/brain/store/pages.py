@@ -11,7 +11,7 @@ from wharf.brain.engine._lmdb import ReadTxn
 from wharf.brain.engine.base import Snapshot, Table
 from wharf.brain.store import _log, _read
 from wharf.brain.store.churn import Change
-from wharf.brain.store.keys import MAX_REVISION, encode_kv, frame, history_bound, parse_kv
+from wharf.brain.store.keys import MAX_REVISION, encode_kv, frame, history_bound, parse_kv, skey
 
 KVS_TAG = 0x12  # RangeResponse.kvs
 CHUNK = 10_000  # keys, or log records, taken at once at start-up
@@ -90,6 +90,8 @@ def live_keys(snapshot: Snapshot) -> Iterator[tuple[list[bytes], list[tuple[int,
             keys, leased, start = _log.live_keys(snapshot, start, CHUNK)
             yield keys, leased
     else:
-        for _, value in snapshot.scan(Table.NOW, b"", None):
+        for stored, value in snapshot.scan(Table.NOW, b"", None):
             kv = parse_kv(value)
+            if skey(kv.key) != stored:
+                raise ValueError("a stored KeyValue is under another key")
             yield [kv.key], [(kv.lease, kv.key)] if kv.lease else []

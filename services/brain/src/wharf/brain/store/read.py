@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from wharf.brain.engine._lmdb import ReadTxn
-from wharf.brain.engine.base import Engine, Snapshot, Table
+from wharf.brain.engine.base import Engine, EngineCorrupt, Snapshot, Table
 from wharf.brain.errors import Compacted, FutureRevision
 from wharf.brain.store._index import Index
 from wharf.brain.store.churn import Change, Churn
@@ -68,7 +68,13 @@ class Reader:
         self.revision = self._snapshot.revision
         self.index = Index()
         self._long = Index()
-        self._load(attach)
+        try:
+            self._load(attach)
+        except ValueError as error:
+            raise EngineCorrupt(
+                f"{error}: restore a snapshot into a new directory with `wharf brain restore`"
+            ) from error
+        engine.relax()
         floor = max(self.compact_revision(), 1)
         self._churn = Churn(floor, self._limits.changes)
         self._counts: OrderedDict[Counted, int] = OrderedDict()  # of ranges too long ago for the churn
