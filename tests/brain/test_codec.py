@@ -94,6 +94,9 @@ def test_headers_are_the_generic_ones(cluster: int, member: int, revision: int) 
 # kube-apiserver's shapes
 
 
+TARGETS = {"version": rpc.Compare.VERSION, "create_revision": rpc.Compare.CREATE, "mod_revision": rpc.Compare.MOD}
+
+
 def kube_txn(
     key: bytes = b"k",
     field: str = "mod_revision",
@@ -104,7 +107,8 @@ def kube_txn(
     read: bool = True,
 ) -> rpc.TxnRequest:
     request = rpc.TxnRequest()
-    compare = request.compare.add(key=key, target={"version": 0, "create_revision": 1, "mod_revision": 2}[field])
+    compare = request.compare.add(key=key)
+    compare.target = TARGETS[field]
     setattr(compare, field, expected)
     if delete:
         request.success.add().request_delete_range.key = key

@@ -67,7 +67,7 @@ def answers(planned: Plan) -> tuple[object, ...]:
 
 def changed(planned: Plan) -> list[tuple[str, KeyValue, KeyValue | None, bool]]:
     return [
-        ("DELETE" if kind else "PUT", parse_kv(kv), before and parse_kv(before), created)
+        ("DELETE" if kind else "PUT", parse_kv(kv), None if before is None else parse_kv(before), created)
         for kind, _, kv, before, created in cast(list[tuple[int, bytes, bytes, bytes, bool]], planned.changes)
     ]
 

@@ -160,7 +160,7 @@ def test_17247_an_event_is_delivered_once_whatever_path_its_transaction_took() -
         client = Client(hub)
         client.watch()
         request = rpc.TxnRequest()
-        request.compare.add(key=b"a", target=2, mod_revision=0)  # type: ignore[arg-type]
+        request.compare.add(key=b"a", target=2, mod_revision=0)
         request.success.add().request_put.MergeFrom(rpc.PutRequest(key=b"a", value=b"1"))
         answers: list[object] = []
         for _ in range(3):
