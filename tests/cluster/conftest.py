@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,11 @@ class HasLogs(Protocol):
 
 
 _running: list[HasLogs] = []
+
+
+def pytest_configure() -> None:
+    """Whoever ends this run with SIGTERM (a time limit, CI) must not leave clusters behind: fixtures are taken down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

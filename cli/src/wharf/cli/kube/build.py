@@ -82,20 +82,22 @@ def cached(tool: Recipe, version: str) -> Path | None:
 def build(names: Sequence[str], *, version: str | None = None, report: Report = to_stderr) -> dict[str, Path]:
     """Paths of the named programs, those missing from the cache built first. `version` asks for another Kubernetes."""
     paths: dict[str, Path] = {}
-    with _one_builder(report):
-        for name in names:
-            tool = recipe(name)
-            paths[name] = _build_one(tool, version.removeprefix("v") if version and tool.stamped else None, report)
+    for name in names:
+        tool = recipe(name)
+        pinned = pinned_version((source_tree() / tool.module / "go.mod").read_text(), tool.requirement)
+        wanted = version.removeprefix("v") if version and tool.stamped else pinned
+        paths[name] = cached(tool, wanted) or _build_missing(tool, wanted, pinned, report)
     return paths
 
 
-def _build_one(tool: Recipe, asked: str | None, report: Report) -> Path:
+def _build_missing(tool: Recipe, version: str, pinned: str, report: Report) -> Path:
+    with _one_builder(report):
+        # Whoever held the lock may have built just this.
+        return cached(tool, version) or _build_one(tool, version, pinned, report)
+
+
+def _build_one(tool: Recipe, version: str, pinned: str, report: Report) -> Path:
     module = source_tree() / tool.module
-    pinned = pinned_version((module / "go.mod").read_text(), tool.requirement)
-    version = asked or pinned
-    ready = cached(tool, version)
-    if ready is not None:
-        return ready
     go = find_go(report)
     if version != pinned:
         module = wrapper.prepare(go, version, tool.requirement, cache_root() / "modules", report)
