@@ -143,7 +143,7 @@ cdef void free_job(Job* job) noexcept nogil:
     free(job)
 
 
-cdef void lengthen(MDB_env* env, int fd, size_t page, size_t bytes) noexcept nogil:
+cdef void lengthen(MDB_env* env, int fd, size_t page, Job* job) noexcept nogil:
     """Keep the file longer (sparse) than what the next commit can use.
 
     A file shorter than its meta page claims is then always a truncated file, which reading through the map would answer with
@@ -152,7 +152,7 @@ cdef void lengthen(MDB_env* env, int fd, size_t page, size_t bytes) noexcept nog
     cdef MDB_envinfo info
     cdef stat_t stat
     mdb_env_info(env, &info)
-    cdef size_t need = (info.me_last_pgno + 1) * page + 4 * bytes + 1048576
+    cdef size_t need = (info.me_last_pgno + 1) * page + 4 * (job.bytes + job.count * page) + 1048576
     if fstat(fd, &stat) == 0 and <size_t> stat.st_size < need:
         ftruncate(fd, (need / GROW_STEP + 1) * GROW_STEP)
 
@@ -214,7 +214,7 @@ cdef int apply(MDB_env* env, MDB_dbi* dbis, int fd, size_t page, Job* job) noexc
     cdef MDB_txn* txn = NULL
     cdef MDB_val key, data
     cdef unsigned char number[8]
-    lengthen(env, fd, page, job.bytes)
+    lengthen(env, fd, page, job)
     cdef int rc = mdb_txn_begin(env, NULL, 0, &txn)
     if rc != 0:
         return rc

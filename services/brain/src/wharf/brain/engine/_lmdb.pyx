@@ -213,11 +213,11 @@ cdef class Env:
         mdb_env_info(self.env, &info)
         cdef size_t used = (info.me_last_pgno + 1) * self.page
         cdef size_t start, end
-        inode = str(os.fstat(self.fd).st_ino)
+        inode, name = str(os.fstat(self.fd).st_ino), os.path.basename(self.path)
         with open("/proc/self/maps") as maps:
             for line in maps:
                 fields = line.split()
-                if fields[4] == inode and fields[5].startswith(self.path[:-len("mdb")]):
+                if fields[4] == inode and os.path.basename(fields[5]) == name:
                     start, end = (int(bound, 16) for bound in fields[0].split("-"))
                     madvise(<void*> start, min(end - start, used), MADV_DONTNEED)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import threading
 from collections import deque
@@ -26,6 +27,8 @@ from wharf.brain.engine import lmdb_dir
 from wharf.brain.engine._commit import FENCED, UNKNOWN, Committer
 from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, LmdbError, ReadTxn, describe
 from wharf.brain.engine.base import Batch, CommitUnknown, EngineCorrupt, EngineError, EngineFull, Fenced
+
+log = logging.getLogger(__name__)
 
 FULL_CODES = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, MAP_FULL})
 GROW_PATIENCE = 10.0  # seconds a full map waits for old snapshots before the batch is given up
@@ -90,9 +93,10 @@ class LmdbEngine:
 
     def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
         self._check_open()
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._event, self._on_event)
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            loop.add_reader(self._event, self._on_event)
         self._committer.submit(batch)
         self._waiting.append((batch, done))
 
@@ -187,7 +191,10 @@ class LmdbEngine:
         codes, stalled = self._committer.finished()
         for code in codes:
             batch, done = self._waiting.popleft()
-            done(self._error(code, batch))
+            try:
+                done(self._error(code, batch))
+            except Exception:
+                log.exception("the outcome of a batch could not be dealt with")
         if stalled and self._stalled_since is None:
             self._relieve()
 
