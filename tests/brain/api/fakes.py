@@ -27,6 +27,7 @@ class FakeCall:
         self.metadata: Metadata = ()
         self.buffered = 0
         self.writable = True
+        self.reading = True
         self.sent: list[bytes] = []
         self.code: int | None = None
         self.text = ""
@@ -58,9 +59,11 @@ class FakeCall:
 
     def set_trailing_metadata(self, metadata: Metadata) -> None: ...
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.reading = False
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.reading = True
 
     # --- the client's side ---
 

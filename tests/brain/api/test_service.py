@@ -6,7 +6,7 @@ import logging
 
 import pytest
 from brain.api.fakes import FakeCall
-from wharf.brain.api.service import server_stream, stream, unary
+from wharf.brain.api.service import listen, server_stream, stream, unary
 from wharf.brain.errors import Compacted
 from wharf.wire.rpc import Call, Code
 
@@ -60,3 +60,18 @@ def test_a_server_stream_without_a_request_is_an_error() -> None:
     assert call.on_half_close is not None
     call.on_half_close()
     assert call.code == Code.INTERNAL
+
+
+def test_who_does_not_read_is_not_listened_to() -> None:
+    told: list[str] = []
+    call = FakeCall()
+    listen(call, call.send, lambda: told.append("drained"))
+    assert call.on_message is not None
+    call.on_message(b"one")
+    assert call.reading
+    call.writable = False
+    call.on_message(b"two")
+    assert not call.reading
+    call.drain()
+    assert call.reading
+    assert told == ["drained"]

@@ -23,7 +23,7 @@ _NAMES: Final = (
 class MeasuredEngine:
     """`engine` itself, but for `submit`."""
 
-    def __init__(self, engine: Engine, registry: Registry, clock: Clock = CLOCK) -> None:
+    def __init__(self, engine: Engine, registry: Registry, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
         self._times = Histogram(BOUNDS)
@@ -45,6 +45,6 @@ class MeasuredEngine:
         return [Family(name, text, "histogram", (Sample((), self._times.read()),)) for name, text in _NAMES]
 
 
-def measured(engine: Engine, registry: Registry) -> Engine:
+def measured(engine: Engine, registry: Registry, clock: Clock = CLOCK) -> Engine:
     """`engine` with its commits timed into `registry`."""
-    return cast(Engine, MeasuredEngine(engine, registry))
+    return cast(Engine, MeasuredEngine(engine, registry, clock))

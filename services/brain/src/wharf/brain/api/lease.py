@@ -9,7 +9,7 @@ from wharf.brain.api import decode
 from wharf.brain.api.encode import frame_values, number
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
-from wharf.brain.api.service import fail, guard, stream, unary
+from wharf.brain.api.service import fail, listen, stream, unary
 from wharf.brain.errors import BrainError
 from wharf.brain.store.leases import Leases
 from wharf.brain.store.ttl import Lease
@@ -66,7 +66,7 @@ class LeaseApi:
         """A renewal per message; a lease that is gone answers with a TTL of 0."""
         stream_ = KeepAliveStream(self._leases, lambda: self._header(self._store.revision), call)
         self._open.add(stream_)
-        call.on_message = guard(call, stream_.renew)
+        listen(call, stream_.renew)
         call.on_half_close = stream_.half_close
 
     def time_to_live(self, data: bytes, call: Call) -> None:

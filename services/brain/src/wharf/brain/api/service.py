@@ -56,6 +56,27 @@ def guard(call: Call, callback: Callable[[bytes], None]) -> Callable[[bytes], No
     return guarded
 
 
+def listen(call: Call, callback: Callable[[bytes], None], on_drain: Callable[[], None] | None = None) -> None:
+    """Have `callback` take the messages of a stream whose every message may be answered, guarded.
+
+    Who does not read the answers is not listened to until he has: what a client can make the server hold is bounded.
+    """
+    guarded = guard(call, callback)
+
+    def on_message(data: bytes) -> None:
+        guarded(data)
+        if not call.writable and not call.done:
+            call.pause_reading()
+
+    def drained() -> None:
+        call.resume_reading()
+        if on_drain is not None:
+            on_drain()
+
+    call.on_message = on_message
+    call.on_drain = drained
+
+
 def server_stream(path: str, handler: UnaryHandler) -> Method:
     """A method with one request message and a stream of answers: the handler gets the request when it is whole."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from wharf.brain.api import decode
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
-from wharf.brain.api.service import fail, guard, stream
+from wharf.brain.api.service import fail, listen, stream
 from wharf.brain.errors import BrainError
 from wharf.brain.watch.stream import WatchStream
 from wharf.brain.watch.watcher import WatchSpec
@@ -46,8 +46,7 @@ class WatchApi:
             watches.close()
 
         self._open[call] = on_cancel
-        call.on_message = guard(call, on_message)
-        call.on_drain = watches.drained
+        listen(call, on_message, watches.drained)
         call.on_cancel = on_cancel
 
     def stop(self, reason: BrainError) -> None:
