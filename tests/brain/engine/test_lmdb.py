@@ -383,3 +383,17 @@ def test_commit_errors_are_engine_full_when_the_map_cannot_grow(tmp_path: Path) 
     held.close()
     write(engine, (NOW, b"k", b"v" * 3 * MIB))
     engine.close()
+
+
+def test_memory_read_from_the_file_can_be_let_go(engine: LmdbEngine) -> None:
+    def mapped() -> int:
+        blocks = Path("/proc/self/smaps").read_text().split("VmFlags:")
+        ours = [block for block in blocks if block.find("store-1.mdb\n") >= 0]
+        return sum(int(line.split()[1]) for block in ours for line in block.splitlines() if line.startswith("Rss:"))
+
+    write(engine, *((NOW, b"k%06d" % number, b"v" * 1000) for number in range(20_000)))
+    assert sum(1 for _ in engine.snapshot().scan(NOW, b"", None)) == 20_000
+    before = mapped()
+    engine.relax()
+    assert mapped() < before / 10
+    assert engine.snapshot().get(NOW, b"k000001") == b"v" * 1000

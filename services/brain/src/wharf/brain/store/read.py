@@ -74,11 +74,11 @@ class Reader:
             raise EngineCorrupt(
                 f"{error}: restore a snapshot into a new directory with `wharf brain restore`"
             ) from error
-        engine.relax()
-        floor = max(self.compact_revision(), 1)
+        floor = max(self.compact_revision(), self.revision - 2 * self._limits.changes, 1)
         self._churn = Churn(floor, self._limits.changes)
         self._counts: OrderedDict[Counted, int] = OrderedDict()  # of ranges too long ago for the churn
         self._churn.record(self._changes_after(floor))
+        engine.relax()
 
     def close(self) -> None:
         self._snapshot.close()
