@@ -25,8 +25,9 @@ from wharf.brain.errors import (
     UnknownMethod,
     WrongDowngradeVersionFormat,
 )
+from wharf.brain.store.alarms import CORRUPT, NOSPACE
 from wharf.brain.store.hashing import hash_all, hash_kv
-from wharf.brain.store.store import CORRUPT, NOSPACE, RAFT_TERM
+from wharf.brain.store.store import RAFT_TERM
 from wharf.common.log import get_log
 from wharf.wire.rpc import Call, Method
 

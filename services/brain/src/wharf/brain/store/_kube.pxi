@@ -226,7 +226,7 @@ cdef class KubeLane:
         cdef bint succeeded
         if not parse_txn(message, &txn):
             return None
-        if txn.op == OP_PUT and 256 + txn.key_length + txn.value_length >= self.room:
+        if txn.op == OP_PUT and pending.size + 256 + txn.key_length + txn.value_length >= self.room:
             return NoSpace()
         key = PyBytes_FromStringAndSize(<const char*> txn.key, txn.key_length)
         found = pending.now.get(key, MISSING)

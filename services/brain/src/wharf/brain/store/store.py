@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from wharf.brain.engine.base import Batch, Engine, EngineError, Snapshot, Table, Write
+from wharf.brain.engine.base import Batch, Engine, Snapshot, Table, Write
 from wharf.brain.errors import BrainError, Compacted, CorruptStore, FutureRevision, NoSpace, Stopped
 from wharf.brain.store._codec import Header, KubeLane, Pending, frame, parse_kube_range
+from wharf.brain.store.alarms import Alarms
 from wharf.brain.store.commit import CommitLimits, Commits
 from wharf.brain.store.compact import Compactor
 from wharf.brain.store.keys import (
-    ALARM_PREFIX,
     LEASE_PREFIX,
     META_CLOCK,
     META_CLUSTER,
@@ -41,14 +41,11 @@ from wharf.brain.store.shapes import (
     Committed,
     DeleteAnswer,
     DeleteOp,
-    Event,
-    EventKind,
     Op,
     PutAnswer,
     PutOp,
     RangeAnswer,
     RangeOp,
-    Revision,
     TxnAnswer,
     TxnOp,
 )
@@ -62,8 +59,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RAFT_TERM = 2  # there is no raft; clients expect a term that is set and never falls. A fresh etcd's is 2.
-NOSPACE, CORRUPT = "NOSPACE", "CORRUPT"
-NO_QUOTA = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +78,7 @@ class Store:
         self.header = Header(0, 0, RAFT_TERM)
         self._limits = limits or StoreLimits()
         self._next_compact = -1  # once what is pending has landed
-        self._alarms: set[str] = set()
-        self._raising_alarm = False
+        self._alarms = Alarms(engine, self._limits.quota_bytes)
         self._listeners: list[Callable[[Sequence[EventTuple], int], None]] = []
         self._clock = clock or BootClock()
         self._stopped = False
@@ -152,8 +146,7 @@ class Store:
                 for key, stored in snapshot.scan(Table.META, LEASE_PREFIX, prefix_end(LEASE_PREFIX))
             ]
         )
-        for key, _ in snapshot.scan(Table.META, ALARM_PREFIX, prefix_end(ALARM_PREFIX)):
-            self._alarms.add(key[len(ALARM_PREFIX) :].decode())
+        self._alarms.load(snapshot)
 
     # Reads
 
@@ -227,17 +220,17 @@ class Store:
             return False
         elif isinstance(outcome, BrainError):
             if isinstance(outcome, NoSpace):
-                self._raise_nospace()
+                self._alarms.out_of_space(self.set_alarm)
             fail(outcome)
         return True
 
     def compact(self, revision: int, physical: bool, done: Callable[[BrainError | None], None]) -> None:
         """Refuse reads below `revision` from now on; `physical`: answer only when what this frees is gone."""
         try:
-            self._commits.admit()
+            pending = self.pending()
             if revision <= self._next_compact:
                 raise Compacted
-            if revision > self._commits.filling.revision:
+            if revision > pending.revision:
                 raise FutureRevision
         except BrainError as error:
             done(error)
@@ -249,7 +242,7 @@ class Store:
             else:
                 done(error)
 
-        pending, before = self._commits.filling, self._next_compact
+        before = self._next_compact
         pending.undo.append(lambda: self._set_next_compact(before))
         pending.write(Table.META, META_COMPACT, encode_u64(revision))
         pending.compacts = self._next_compact = revision
@@ -258,7 +251,7 @@ class Store:
 
     def alarms(self) -> tuple[str, ...]:
         """Names of raised alarms: "NOSPACE", "CORRUPT"."""
-        return tuple(sorted(self._alarms))
+        return self._alarms.names()
 
     def set_alarm(self, name: str, raised: bool, done: Callable[[BrainError | None], None]) -> None:
         """Raise or disarm an alarm."""
@@ -270,13 +263,12 @@ class Store:
 
         def stored(error: BrainError | None) -> None:
             if error is None:
-                (self._alarms.add if raised else self._alarms.discard)(name)
+                self._alarms.settle(name, raised)
                 self._apply_alarms()
             done(error)
 
         pending = self._commits.filling
-        value = encode_u64(self.member_id) if raised else None
-        pending.write(Table.META, ALARM_PREFIX + name.encode(), value)
+        self._alarms.write(pending, name, raised, self.member_id)
         pending.answer(stored, None, lambda: self.set_alarm(name, raised, done), None)
         self._commits.wake()
 
@@ -285,13 +277,11 @@ class Store:
         revision."""
         self._listeners.append(listener)
 
-    def on_publish(self, listener: Callable[[Sequence[Revision]], None]) -> None:
-        """Call after every publish, in revision order, with whole revisions."""
-        self._listeners.append(lambda events, _: listener(_revisions(events)))
-
     # What a transaction is evaluated on
 
     def pending(self) -> Pending:
+        if self._refusal is not None:
+            raise self._refusal
         self._commits.admit()
         return self._commits.filling
 
@@ -302,8 +292,8 @@ class Store:
         return stacked(self._published, (self._commits.below, self._commits.filling.now))
 
     def charge(self, cost: int) -> None:
-        if cost and cost >= self._lane.room:
-            self._raise_nospace()
+        if cost and self._commits.filling.size + cost >= self._lane.room:
+            self._alarms.out_of_space(self.set_alarm)
             raise NoSpace
 
     def _world(self, revision: int) -> World:
@@ -355,7 +345,7 @@ class Store:
         self._reader.advance(pending.births)
         self.revision = pending.revision
         self.compact_revision = max(self.compact_revision, pending.compacts)
-        self._measure_room()
+        self._lane.room = self._alarms.room()
 
     def announce(self, pending: Pending) -> None:
         if pending.compacts >= 0:
@@ -379,31 +369,10 @@ class Store:
         if not isinstance(error, Stopped):
             log.error("the store takes no more requests: %s", error)
 
-    # Quota
-
-    def _measure_room(self) -> None:
-        quota = self._limits.quota_bytes
-        if NOSPACE in self._alarms:
-            self._lane.room = 0
-        elif quota <= 0:
-            self._lane.room = NO_QUOTA
-        else:
-            room = quota - self.engine.size()
-            self._lane.room = room if room > 0 else quota - self.engine.size_in_use()
-
-    def _raise_nospace(self) -> None:
-        if NOSPACE not in self._alarms and not self._raising_alarm:
-            self._raising_alarm = True
-            log.warning("the database space quota is exceeded: puts are refused until the alarm is disarmed")
-            self.set_alarm(NOSPACE, True, self._nospace_raised)
-
     def _apply_alarms(self) -> None:
         if self._refusal is None or isinstance(self._refusal, CorruptStore):
-            self._refusal = CorruptStore() if CORRUPT in self._alarms else None
-        self._measure_room()
-
-    def _nospace_raised(self, _: BrainError | None) -> None:
-        self._raising_alarm = False
+            self._refusal = self._alarms.refusal()
+        self._lane.room = self._alarms.room()
 
 
 def _range_tail(answer: RangeAnswer) -> bytes:
@@ -428,14 +397,3 @@ def _answer_of(answer: object) -> TxnAnswer | PutAnswer | DeleteAnswer:
     if isinstance(answer, TxnAnswer | PutAnswer | DeleteAnswer):
         return answer
     raise TypeError(f"not the answer of a write: {answer!r}")
-
-
-def _revisions(events: Sequence[EventTuple]) -> list[Revision]:
-    """Whole revisions from a batch's events."""
-    grouped: dict[int, list[Event]] = {}
-    for revision, kind, key, framed, prev in events:
-        grouped.setdefault(revision, []).append(Event(EventKind(kind), key, framed, prev))
-    return [Revision(revision, tuple(found)) for revision, found in grouped.items()]
-
-
-__all__ = ["EngineError", "Store", "StoreLimits"]
