@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wharf.wire")
 _ACCEPTS_PER_WAKE = 64
+_UNREAD_MAX = 65536
 _PAUSE = 0.2  # seconds without accepting when file descriptors ran out
 _HTTP_TO_TLS = (
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
@@ -107,6 +108,7 @@ class TlsAcceptor:
         self._host.counters.wrong_protocol += 1
         log.warning("%s speaks no TLS to a port with TLS; check the scheme of its endpoint", address)
         if first[:1].isalpha() and first[:3] != b"PRI":
+            sock.recv(_UNREAD_MAX)  # closing with unread bytes would reset the connection before the answer is read
             sock.send(_HTTP_TO_TLS)
         sock.close()
 

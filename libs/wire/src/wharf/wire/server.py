@@ -24,7 +24,7 @@ from wharf.wire.telemetry import Counters, Totals
 from wharf.wire.tls import TlsConfig, TlsStore
 
 log = logging.getLogger("wharf.wire")
-_TICK = 2.0  # seconds between looks at all connections
+_TICK_MAX = 2.0  # seconds between looks at all connections; shorter when a timeout asks for it
 _DRAIN_ROUND_TRIP = 0.1  # seconds between the two GOAWAYs, for streams already on the way
 
 
@@ -69,6 +69,14 @@ class GrpcServer:
         self._servers: list[asyncio.Server | TlsAcceptor] = []
         self._ticker: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
+        shortest = min(
+            self.limits.preface_timeout,
+            self.limits.block_timeout,
+            self.limits.idle_timeout,
+            self.limits.keepalive_interval,
+            self.limits.keepalive_timeout,
+        )
+        self._tick_interval = min(_TICK_MAX, shortest / 2)
 
     async def start(self) -> None:
         """Bind and accept. OSError when an address cannot be had, TlsError when a certificate cannot be used."""
@@ -89,7 +97,7 @@ class GrpcServer:
                 acceptor = TlsAcceptor(self, sock, store, loop, listener.limits)
                 acceptor.start()
                 self._servers.append(acceptor)
-        self._ticker = loop.call_later(_TICK, self._tick)
+        self._ticker = loop.call_later(self._tick_interval, self._tick)
 
     async def drain(self, grace: float) -> None:
         """Stop accepting, let calls finish for `grace` seconds, then end what is left."""
@@ -120,6 +128,11 @@ class GrpcServer:
         for connection in list(self.connections):
             connection.abort()
         await self._wait_empty()
+
+    @property
+    def listening(self) -> bool:
+        """Whether new connections are taken."""
+        return bool(self._servers)
 
     def totals(self) -> Totals:
         """Traffic up to now; walks the open connections."""
@@ -177,7 +190,7 @@ class GrpcServer:
         now = loop.time()
         for connection in list(self.connections):
             connection.tick(now)
-        self._ticker = loop.call_later(_TICK, self._tick)
+        self._ticker = loop.call_later(self._tick_interval, self._tick)
 
 
 def bind(listener: ListenerConfig) -> socket.socket:
