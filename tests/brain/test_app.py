@@ -178,3 +178,12 @@ def test_an_open_data_directory_is_warned_about(tmp_path: Path) -> None:
         brain.wait_line("ready to serve client requests")
         assert any("0700" in line["msg"] for line in brain.lines)
         assert brain.stop() == 0
+
+
+def test_a_log_may_have_several_outputs(tmp_path: Path) -> None:
+    file = tmp_path / "brain.log"
+    with running("--engine=memory:", f"--log-outputs=stderr,{file}") as brain:
+        brain.wait_line("ready to serve client requests")
+        assert brain.stop() == 0
+    written = [json.loads(text)["msg"] for text in file.read_text().splitlines()]
+    assert written == [line["msg"] for line in brain.lines]

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO, cast
 
 import uvloop
 from wharf.brain.api.encode import Encoder
@@ -35,6 +35,7 @@ from wharf.brain.metrics import EventMetrics, HealthMetrics, collect, server_fam
 from wharf.brain.pages import http_handler
 from wharf.brain.store.shapes import RangeOp
 from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
+from wharf.brain.tee import Tee
 from wharf.brain.telemetry import trace
 from wharf.brain.watch.hub import Hub
 from wharf.common.config import ConfigError, HelpRequested, Loaded
@@ -195,10 +196,15 @@ def _check_directory(config: BrainConfig) -> None:
 
 def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
     level = {"panic": "error", "fatal": "error"}.get(config.log_level, config.log_level)
-    streams = {"default": sys.stderr, "stderr": sys.stderr, "stdout": sys.stdout}
-    name = config.log_outputs[0] if config.log_outputs else "default"
-    stream = streams.get(name) or outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))  # noqa: SIM115
-    setup(level, "json" if config.log_format == "json" else "console", stream)
+    known: dict[str, TextIO] = {"default": sys.stderr, "stderr": sys.stderr, "stdout": sys.stdout}
+    streams = [known.get(name) or _open_log(name, outputs) for name in config.log_outputs or ("default",)]
+    setup(
+        level, "json" if config.log_format == "json" else "console", streams[0] if len(streams) == 1 else Tee(streams)
+    )
+
+
+def _open_log(name: str, outputs: contextlib.ExitStack) -> TextIO:
+    return outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))
 
 
 def _tell_warnings(loaded: Loaded[BrainConfig]) -> None:

@@ -81,7 +81,8 @@ def _addresses(urls: Sequence[Url], ports: Sequence[int]) -> tuple[str, ...]:
 
 
 def _listener(url: Url, config: BrainConfig) -> ListenerConfig:
-    return ListenerConfig(url.host, url.port or 0, tls=tls_config(config) if url.scheme == "https" else None)
+    host = "127.0.0.1" if url.host == "localhost" else url.host  # as Go listens: where clients look first
+    return ListenerConfig(host, url.port or 0, tls=tls_config(config) if url.scheme == "https" else None)
 
 
 def tls_config(config: BrainConfig) -> TlsConfig:
