@@ -198,9 +198,8 @@ def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
     level = {"panic": "error", "fatal": "error"}.get(config.log_level, config.log_level)
     known: dict[str, TextIO] = {"default": sys.stderr, "stderr": sys.stderr, "stdout": sys.stdout}
     streams = [known.get(name) or _open_log(name, outputs) for name in config.log_outputs or ("default",)]
-    setup(
-        level, "json" if config.log_format == "json" else "console", streams[0] if len(streams) == 1 else Tee(streams)
-    )
+    stream = streams[0] if len(streams) == 1 else cast(TextIO, Tee(streams))
+    setup(level, "json" if config.log_format == "json" else "console", stream)
 
 
 def _open_log(name: str, outputs: contextlib.ExitStack) -> TextIO:
