@@ -127,6 +127,5 @@ def test_fifty_kills(tmp_path: Path) -> None:
         assert store.process.stop() == 0
     prove(tmp_path / "data")
     assert history.acknowledged > KILLS
-    print(
-        f"{history.acknowledged} acknowledged; of unknown fate {history.unknown_kept} whole, {history.unknown_lost} absent"
-    )
+    fates = f"{history.unknown_kept} whole, {history.unknown_lost} absent"
+    print(f"{history.acknowledged} writes acknowledged; of unknown fate: {fates}")
