@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wharf.brain.store.shapes import (
     Compare,
@@ -155,14 +155,14 @@ class Model:
 
 
 def _compare(compare: Compare, kv: Kv) -> bool:
-    left = {
+    left: Any = {
         CompareTarget.VERSION: kv.version,
         CompareTarget.CREATE: kv.create,
         CompareTarget.MOD: kv.mod,
         CompareTarget.VALUE: kv.value,
         CompareTarget.LEASE: kv.lease,
     }[compare.target]
-    order = (left > compare.value) - (left < compare.value)  # type: ignore[operator]  int with int, bytes with bytes
+    order = (left > compare.value) - (left < compare.value)
     return {
         CompareResult.EQUAL: order == 0,
         CompareResult.NOT_EQUAL: order != 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from brain.faulty import ask
 from brain.model import Kv, Model, Refused
@@ -235,4 +235,4 @@ def check_leases(pair: Pair, done: Any) -> None:
     for lease in pair.model.leases:
         attached = tuple(sorted(key for key, kv in pair.model.now.items() if kv.lease == lease))
         assert pair.store.leases.time_to_live(lease).keys == attached
-    done(cast(bool, True))
+    done(True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wharf.brain.store._codec import Change
 
 CHECKPOINT = 1.0  # seconds between stored clocks while leases exist
+RETRY = 1000  # milliseconds after an expiry that was refused
 EXPIRE_AT_ONCE = 500  # leases per turn of the loop, etcd's rate for half a second
 LEASE_COST = 64  # bytes of quota, etcd's estimate
 
@@ -74,6 +75,7 @@ class Leases:
         self._call_later = call_later
         self._expiry: Timer | None = None
         self._expiry_at = 0
+        self._not_before = 0  # an expiry was refused: when to try again
         self._checkpoint: Timer | None = None
         self._running = False
 
@@ -166,11 +168,12 @@ class Leases:
             return
         if self._checkpoint is None:
             self._checkpoint = self._call_later(CHECKPOINT, self._store_clock)
-        if self._expiry is None or deadline < self._expiry_at:
+        when = max(deadline, self._not_before)
+        if self._expiry is None or when < self._expiry_at:
             if self._expiry is not None:
                 self._expiry.cancel()
-            self._expiry_at = deadline
-            self._expiry = self._call_later(max(0, deadline - self.clock.now()) / 1000, self._expire)
+            self._expiry_at = when
+            self._expiry = self._call_later(max(0, when - self.clock.now()) / 1000, self._expire)
 
     def _expire(self) -> None:
         self._expiry = None
@@ -183,12 +186,10 @@ class Leases:
             self._arm()
 
     def _expired(self, outcome: object) -> None:
-        """An expiry that was refused is tried again a second later."""
-        if isinstance(outcome, BrainError) and self._running:
-            if self._expiry is not None:
-                self._expiry.cancel()
-            self._expiry_at = self.clock.now() + 1000
-            self._expiry = self._call_later(1.0, self._expire)
+        """An expiry that was refused is tried again a while later."""
+        if isinstance(outcome, BrainError):
+            self._not_before = self.clock.now() + RETRY
+            self._arm()
 
     def _store_clock(self) -> None:
         self._checkpoint = None

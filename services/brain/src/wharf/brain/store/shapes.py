@@ -1,7 +1,7 @@
 """The store's vocabulary: what it is asked and what it answers.
 
-Requests are etcd's, already validated and with bytes decoded; answers carry `mvccpb.KeyValue` messages as the bytes they are stored
-as, so that a response is framing around stored bytes. Nothing here reads a clock or does I/O.
+Requests are etcd's, already validated and with bytes decoded; answers carry `mvccpb.KeyValue` messages as the bytes
+they are stored as, so that a response is framing around stored bytes. Nothing here reads a clock or does I/O.
 
 Key ranges follow etcd everywhere: `range_end` b"" means the one key, b"\\0" means every key >= `key`.
 """
@@ -98,8 +98,8 @@ Op = RangeOp | PutOp | DeleteOp | TxnOp
 class RangeAnswer:
     """`framed`: the matching KeyValues as RangeResponse.kvs fields (tag 0x12, length, bytes), concatenated.
 
-    When a list is larger than the store's streaming threshold `framed` is empty and `parts` yields it in pieces that add up to
-    `framed_length`, read at a fixed revision; `parts` raises `Compacted` when compaction passes it.
+    When a list is larger than the store's streaming threshold `framed` is empty and `parts` yields it in pieces that
+    add up to `framed_length`, read at a fixed revision; `parts` raises `Compacted` when compaction passes it.
     """
 
     revision: int  # the store's revision when read: goes into the header
@@ -146,7 +146,8 @@ class EventKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change. `kv`: serialized KeyValue after a PUT; for a DELETE only key and mod_revision. `prev`: the one it replaced."""
+    """One change. `kv`: serialized KeyValue after a PUT; for a DELETE only key and mod_revision. `prev`: the one it
+    replaced."""
 
     kind: EventKind
     key: bytes
