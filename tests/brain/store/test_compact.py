@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from brain.store.kit import Bench, Step
@@ -111,9 +112,11 @@ def test_what_is_left_is_exactly_what_reads_may_need(
             bench.engine.close()
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench(open_engine("memory:"))
+@pytest.fixture(params=["memory", "lmdb"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    engine = open_engine("memory:" if request.param == "memory" else f"lmdb://{tmp_path}", unsafe_no_fsync=True)
+    yield Bench(engine)
+    engine.close()
 
 
 def test_a_revision_with_many_keys_is_taken_in_steps_and_repeated_after_a_crash(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 """Walks over many records that need only a few of their fields: start-up's keys and leases, births and deaths, compaction's victims."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from wharf.brain.engine._lmdb cimport *
 from wharf.brain.store._kv cimport find, take_varint
@@ -114,22 +114,84 @@ def log_changes(ReadTxn snapshot, uint64_t after, size_t limit):
         mdb_cursor_close(cursor)
 
 
-def ended_keys(bytes record, uint64_t revision):
-    """Keys whose earlier version ended at `revision`, of which `record` is the log: all its events but births."""
-    cdef const unsigned char* p = <const unsigned char*> PyBytes_AS_STRING(record)
-    cdef const unsigned char* end = p + PyBytes_GET_SIZE(record)
+cdef list ended_keys(const uint8_t* p, const uint8_t* end, uint64_t revision, Py_ssize_t skip, Py_ssize_t most, bint* whole):
+    """Keys whose earlier version ended at a revision, from its log record: all its events but births.
+
+    Leaves out the first `skip` and stops after `most`, then with `whole` unset.
+    """
     cdef uint64_t length, created
     cdef MDB_val kv
     cdef MDB_val content = MDB_val(0, NULL)
     cdef int kind
-    keys = []
+    cdef list keys = []
+    whole[0] = True
     while p < end:
         p = take_varint(p + 1, end, &length)
         if p == NULL or length > <uint64_t> (end - p) or scan_event(p, p + length, &kind, &kv) != 0:
             raise ValueError(f"log record {revision} is malformed")
         if find(&kv, 1, &created, &content) != 1:
             raise ValueError(f"log record {revision} is malformed")
-        if kind or not (find(&kv, 2, &created, NULL) == 1 and created == revision):
-            keys.append(key_of(&content))
         p += length
+        if not kind and find(&kv, 2, &created, NULL) == 1 and created == revision:
+            continue
+        if skip > 0:
+            skip -= 1
+        elif len(keys) == most:
+            whole[0] = False
+            return keys
+        else:
+            keys.append(key_of(&content))
     return keys
+
+
+def ended_in(bytes record, uint64_t revision, Py_ssize_t skip, Py_ssize_t most):
+    """(keys whose earlier version ended at `revision`, of which `record` is the log; whether these are all from `skip` on)."""
+    cdef bint whole
+    cdef const uint8_t* p = <const uint8_t*> PyBytes_AS_STRING(record)
+    keys = ended_keys(p, p + PyBytes_GET_SIZE(record), revision, skip, most, &whole)
+    return keys, whole
+
+
+def ended_since(ReadTxn snapshot, uint64_t finished, Py_ssize_t skip, uint64_t target, Py_ssize_t most):
+    """`compact.ended_since`, without copying log records."""
+    cdef MDB_cursor* cursor = NULL
+    cdef MDB_val k, v
+    cdef unsigned char low[8]
+    cdef uint64_t revision, wanted = finished
+    cdef Py_ssize_t total = 0
+    cdef bint whole = True
+    cdef const uint8_t* p
+    cdef int i
+    found = []
+    snapshot.ready()
+    for i in range(8):
+        low[7 - i] = wanted & 0xFF
+        wanted >>= 8
+    cdef int rc = mdb_cursor_open(snapshot.txn, snapshot.table(LOG), &cursor)
+    if rc != 0:
+        raise LmdbError(rc, "reading")
+    try:
+        rc = seek(cursor, <const char*> low, 8, &k, &v)
+        while rc == 0:
+            revision = 0
+            for i in range(8):
+                revision = revision << 8 | (<const unsigned char*> k.mv_data)[i]
+            if revision > target:
+                return found, True
+            if total >= most:
+                return found, False
+            keys, whole = [], True
+            if revision > finished:
+                p = <const uint8_t*> v.mv_data
+                keys = ended_keys(p, p + v.mv_size, revision, skip, most - total, &whole)
+                skip = 0
+            found.append((revision, keys, whole))
+            if not whole:
+                return found, False
+            total += len(keys) + 1
+            rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)
+        if rc != MDB_NOTFOUND:
+            raise LmdbError(rc, "reading")
+        return found, True
+    finally:
+        mdb_cursor_close(cursor)

@@ -3,7 +3,8 @@
 A key counts at revision R if it is live now and was not born since, or was live then and has died since. `Churn`
 keeps the newest births and deaths in memory; a revision that pages are being read at gets a tracker, two ordered sets
 of what differs between then and now, brought forward when it is asked again. Bounded, in memory and in what one
-question may cost: `most` records, `TRACKERS` revisions. Pure."""
+question may cost: `most` records, `TRACKERS` revisions. Pure.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ Compacting to C makes reads below C impossible at once (META `compact`, the stor
 deletes what that frees. It walks the log, so it touches only what it deletes: for each revision N up to C the
 versions that ended at N, and the record of N itself unless N is C, which a watch may still start from. META
 `compacted` tells how far the walk is finished, in the same batch as the deletions; a walk that was cut off goes on
-from there. `plan_step` is pure; `Compactor` feeds its steps to the writer and watches the time they take."""
+from there. `plan_step` is pure; `Compactor` feeds its steps to the writer and watches the time they take.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +13,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from wharf.brain.engine.base import Engine, EngineError, EngineFull, Table, Write
+from wharf.brain.engine._lmdb import ReadTxn
+from wharf.brain.engine.base import Engine, EngineError, EngineFull, Snapshot, Table, Write
 from wharf.brain.errors import BrainError, Stopped
-from wharf.brain.store._log import ended_keys
+from wharf.brain.store import _log
 from wharf.brain.store.keys import META_COMPACT, META_COMPACTED, encode_u64, hkey, log_key, parse_u64
 
 log = logging.getLogger(__name__)
 
-LEAST, MOST = 16, 8192  # deletions in one step
+LEAST, MOST = 16, 2048  # deletions in one step
 FIRST = 256
 FULL_DELAY = 1.0  # seconds until a step that found no room is tried again
 
@@ -33,36 +35,56 @@ class Progress(NamedTuple):
     done: int = 0
 
 
+Ended = tuple[int, list[bytes], bool]
+"""(revision, keys whose earlier version ended there, whether these are all of them)."""
+
+
 class Step(NamedTuple):
     writes: list[Write]
     progress: Progress
 
 
-def plan_step(records: Iterable[tuple[int, bytes]], progress: Progress, target: int, most: int) -> Step:
-    """The next at most about `most` deletions on the way to `target`.
-
-    `records`: (revision, log record) from `progress.finished` on. Repeating a step whose fate is unknown does no harm.
-    """
+def plan_step(ended: Iterable[Ended], to_target: bool, progress: Progress, target: int) -> Step:
+    """The deletions that what `ended_since` found calls for. Repeating a step whose fate is unknown does no harm."""
     writes: list[Write] = []
-    finished, done = progress
-    for revision, record in records:
-        if revision > target:
-            finished = target
-            break
-        if revision > progress.finished:
-            ended = ended_keys(record, revision)
-            room = most - len(writes)
-            writes += [(Table.HISTORY, hkey(key, revision), None) for key in ended[done : done + room]]
-            if len(ended) - done > room:
-                return Step(_with_progress(writes, progress, finished), Progress(finished, done + room))
-            finished, done = revision, 0
+    finished = progress.finished
+    for revision, keys, whole in ended:
+        writes += [(Table.HISTORY, hkey(key, revision), None) for key in keys]
+        if not whole:
+            skipped = progress.done if finished == progress.finished else 0
+            return Step(_with_progress(writes, progress, finished), Progress(finished, skipped + len(keys)))
+        finished = revision
         if revision < target:
             writes.append((Table.LOG, log_key(revision), None))
-        if len(writes) >= most:
-            break
-    else:
+    if to_target:
         finished = target
     return Step(_with_progress(writes, progress, finished), Progress(finished))
+
+
+def ended_since(snapshot: Snapshot, progress: Progress, target: int, most: int) -> tuple[list[Ended], bool]:
+    """(what ended at each revision on the way to `target`, at most about `most` records to delete; whether it is
+    reached).
+
+    Begins with revision `progress.finished` itself, whose versions are deleted already but whose log record may be
+    left."""
+    if isinstance(snapshot, ReadTxn):
+        return _log.ended_since(snapshot, progress.finished, progress.done, target, most)
+    found: list[Ended] = []
+    skip, total = progress.done, 0
+    for stored, record in snapshot.scan(Table.LOG, log_key(progress.finished), log_key(target + 1)):
+        if total >= most:
+            return found, False
+        revision = int.from_bytes(stored, "big")
+        keys: list[bytes] = []
+        whole = True
+        if revision > progress.finished:
+            keys, whole = _log.ended_in(record, revision, skip, most - total)
+            skip = 0
+        found.append((revision, keys, whole))
+        if not whole:
+            return found, False
+        total += len(keys) + 1
+    return found, True
 
 
 def _with_progress(writes: list[Write], before: Progress, finished: int) -> list[Write]:
@@ -135,14 +157,13 @@ class Compactor:
         if self._stopped or self.progress.finished >= self._target:
             self._walking = False
             return
+        begun = self._now()
         snapshot = self._engine.snapshot()
         try:
-            found = snapshot.scan(Table.LOG, log_key(self.progress.finished), None)
-            records = ((int.from_bytes(stored, "big"), record) for stored, record in found)
-            step = plan_step(records, self.progress, self._target, self._size)
+            ended, to_target = ended_since(snapshot, self.progress, self._target, self._size)
         finally:
             snapshot.close()
-        begun = self._now()
+        step = plan_step(ended, to_target, self.progress, self._target)
         self._submit(step.writes, lambda error: self._landed(step, self._now() - begun, error))
 
     def _landed(self, step: Step, seconds: float, error: EngineError | None) -> None:
