@@ -191,6 +191,44 @@ def test_a_reset_drops_what_was_queued() -> None:
     assert pair.server.streams == {}
 
 
+def test_calls_wait_while_too_much_is_unsent() -> None:
+    started = 0
+
+    def handler(message: bytes, call: Any) -> None:
+        nonlocal started
+        started += 1
+        call.reply(bytes(MIB))
+
+    pair = Pair(handler, limits=ConnectionLimits(unsent_max=3 * MIB))
+    pair.client.auto_take = False
+    ids = [pair.client.request(pair.headers(UNARY), grpc.frame(b"")) for _ in range(100)]
+    pair.exchange()
+    assert started <= 5
+    assert pair.server.unsent <= 5 * MIB
+    pair.client.reset(ids[0])
+    pair.client.reset(ids[50])
+    pair.exchange()
+    assert started <= 6
+    pair.client.auto_take = True
+    for stream_id in list(pair.client.streams):
+        pair.client.take(stream_id)
+    pair.exchange()
+    assert started >= 98
+    assert pair.server.unsent == 0
+    assert pair.answer(ids[99]).code == Code.OK
+
+
+def test_a_lost_connection_ends_what_waited() -> None:
+    pair = Pair(lambda message, call: call.reply(bytes(MIB)), limits=ConnectionLimits(unsent_max=MIB))
+    pair.client.auto_take = False
+    for _ in range(10):
+        pair.client.request(pair.headers(UNARY), grpc.frame(b""))
+    pair.exchange()
+    pair.server.close()
+    route = pair.routes[UNARY]
+    assert sum(route.handled) == route.started == 10
+
+
 def _echo(call: Any) -> None:
     call.on_message = call.send
     call.on_half_close = call.finish

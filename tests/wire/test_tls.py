@@ -49,7 +49,7 @@ def channel(port: int, ca: Authority, name: str = "localhost", files: Files | No
 
 
 def identity(files: Files, ca: Authority | None = None, auth: ClientAuth = ClientAuth.NONE, *names: str) -> TlsIdentity:
-    return TlsIdentity(files.cert, files.key, ca.ca_file if ca else None, auth, names)
+    return TlsIdentity(files.cert, files.key, ca.ca_file if ca else None, auth, server_names=names)
 
 
 def test_grpc_and_http_over_tls(ca: Authority) -> None:
@@ -141,6 +141,23 @@ def test_certificate_and_client_ca_by_server_name(ca: Authority, tmp_path: Path)
                     except grpc.aio.AioRpcError:
                         answer = None
                 assert answer == expected, (name, files)
+
+    uvloop.run(main())
+
+
+def test_client_names_are_checked(ca: Authority) -> None:
+    server = ca.issue("server")
+    allowed = TlsIdentity(server.cert, server.key, ca.ca_file, ClientAuth.REQUIRE, ("good.test",))
+
+    async def main() -> None:
+        async with serving(TlsConfig((allowed,))) as server:
+            for name, pattern, admitted in (("a", "good.test", True), ("b", "*.test", True), ("c", "bad.test", False)):
+                async with channel(server.ports[0], ca, files=ca.issue(name, pattern)) as to:
+                    try:
+                        answer = await to.unary_unary(WHO)(b"", timeout=2)
+                    except grpc.aio.AioRpcError:
+                        answer = None
+                assert (answer is not None) == admitted
 
     uvloop.run(main())
 

@@ -461,10 +461,6 @@ cdef class Call(Stream):
         if not self.done:
             self.end(CANCELLED)
             self.cancel_later()
-        self.segments.clear()
-        self.queued = 0
-        self.segment_at = self.segment_offset = 0
-        self.parts = None
         self.message = None
         if self.inbox is not None:
             self.inbox.clear()

@@ -150,7 +150,8 @@ cdef class Session:
     cdef PyObject *out
     cdef size_t out_length, out_capacity, out_limit
     # limits and their counters (plain numbers; set once from limits.py)
-    cdef public size_t header_list_max, hold_max
+    cdef public size_t header_list_max, hold_max, unsent_max
+    cdef readonly size_t unsent
     cdef public int64_t frame_burst, frame_refill, ping_strikes_max
     cdef public double ping_interval_min
     cdef int64_t frame_tokens, ping_strikes

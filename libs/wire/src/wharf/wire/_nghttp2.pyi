@@ -28,6 +28,7 @@ class Stream:
 class Session:
     header_list_max: int
     hold_max: int
+    unsent_max: int
     ping_strikes_max: int
     ping_interval_min: float
     clock: Callable[[], float] | None
@@ -67,6 +68,8 @@ class Session:
     def finished(self) -> bool: ...
     @property
     def held_bytes(self) -> int: ...
+    @property
+    def unsent(self) -> int: ...
     @property
     def bytes_in(self) -> int: ...
     @property

@@ -156,6 +156,7 @@ cdef class Stream:
     cdef int push(self, bytes data) except -1:
         self.segments.append(data)
         self.queued += PyBytes_GET_SIZE(data)
+        self.session.unsent += PyBytes_GET_SIZE(data)
         return 0
 
     cdef int resume(self) except -1:
@@ -186,6 +187,7 @@ cdef class Stream:
         if length > self.queued:
             raise ValueError("fewer bytes queued than promised")
         self.queued -= length
+        self.session.unsent -= length
         while length:
             segment = <bytes>self.segments[self.segment_at]
             size = PyBytes_GET_SIZE(segment) - self.segment_offset
@@ -261,6 +263,7 @@ cdef class Session:
         self.drained = []
         self.header_list_max = 65536
         self.hold_max = 4 << 20
+        self.unsent_max = 64 << 20
         self.frame_burst = self.frame_tokens = 10000
         self.frame_refill = 1000
         self.ping_strikes_max = 2
@@ -521,22 +524,30 @@ cdef class Session:
             self.call_soon(self.pump)
 
     cdef int deliver_ready(self) except -1:
+        """Call the handlers that wait, except while too much is unsent: then what asks for more answers waits its turn."""
         cdef list ready, drained
         cdef Stream stream
-        while self.ready or self.drained:
-            if self.ready:
+        cdef Py_ssize_t at, count
+        while True:
+            if self.ready and (self.ended or self.unsent <= self.unsent_max):
                 ready = self.ready
                 self.ready = []
-                for stream in ready:
+                count = len(ready)
+                for at in range(count):
+                    if self.unsent > self.unsent_max and not self.ended:
+                        self.ready = ready[at:] + self.ready
+                        break
+                    stream = <Stream>ready[at]
                     stream.is_ready = False
                     stream.deliver()
-            if self.drained:
+            elif self.drained:
                 drained = self.drained
                 self.drained = []
                 for stream in drained:
                     stream.drain_due = False
                     stream.on_drained()
-        return 0
+            else:
+                return 0
 
     cpdef void pump(self):
         """Hand out what arrived, then write what there is to say while the transport takes it."""
@@ -553,7 +564,7 @@ cdef class Session:
                     if data is None:
                         break
                     self.write(data)
-                if not self.ready and not self.drained:
+                if not self.drained and (not self.ready or self.unsent > self.unsent_max):
                     break
         except Exception as error:
             self.failure = error
@@ -669,6 +680,7 @@ cdef class EventSession(Session):
         """Open a stream with these headers; `end`: `body` is all of it."""
         cdef EventStream stream = EventStream.__new__(EventStream)
         cdef NameValues block = NameValues(headers)
+        stream.session = self
         cdef nghttp2_data_provider provider
         cdef int32_t stream_id
         provider.source.ptr = <void *>stream
@@ -680,7 +692,6 @@ cdef class EventSession(Session):
             self.ng, NULL, block.array, block.count, NULL if end and not body else &provider, <void *>stream)
         if stream_id < 0:
             raise SessionError(stream_id)
-        stream.session = self
         stream.id = stream_id
         self.streams[stream_id] = stream
         return stream_id
@@ -867,6 +878,11 @@ cdef int _on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t error
             session.closed_ids[session.closed_at] = stream_id if stream.remote_ended else -stream_id
             session.closed_at = (session.closed_at + 1) & 255
             stream.closed = True
+            session.unsent -= stream.queued
+            stream.queued = 0
+            stream.segments.clear()
+            stream.segment_at = stream.segment_offset = 0
+            stream.parts = None
             stream.on_closed(error_code)
         return 0
     except BaseException as error:

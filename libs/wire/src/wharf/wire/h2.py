@@ -47,6 +47,7 @@ def open_server_session(
     session.clock = clock
     session.header_list_max = limits.header_list_max
     session.hold_max = limits.held_max
+    session.unsent_max = limits.unsent_max
     session.set_frame_budget(limits.idle_frames_burst, limits.idle_frames_per_second)
     session.ping_interval_min = limits.ping_interval_min
     session.ping_strikes_max = limits.ping_strikes_max

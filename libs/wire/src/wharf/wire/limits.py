@@ -18,6 +18,7 @@ class ConnectionLimits:
     held_max: int = 4 * 1024 * 1024  # received, not taken: beyond, the connection window stays shut
     assembling_max: int = 64 * 1024 * 1024  # half-received messages of all streams: beyond, refused
     header_list_max: int = 64 * 1024  # tokens and certificates in metadata fit; a bomb does not
+    unsent_max: int = 64 * 1024 * 1024  # answers nobody reads yet: beyond it further calls wait before they begin
     frame_size_max: int = 16 * 1024  # the protocol's default: fair between streams
 
     resets_burst: int = 1000  # cancelled calls at once (a client closing all its watches)

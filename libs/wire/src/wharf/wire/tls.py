@@ -41,8 +41,8 @@ class TlsIdentity:
     key_file: str
     client_ca_file: str | None = None
     client_auth: ClientAuth = ClientAuth.NONE
+    client_names: tuple[str, ...] = ()  # a client's certificate must have one of these DNS names; none: any will do
     server_names: tuple[str, ...] = ()  # exact or "*.example.org"; none: the default identity
-    client_names: tuple[str, ...] = ()  # DNS names, one of which a client certificate must carry; none: any certificate
 
 
 @dataclass(frozen=True, slots=True)
