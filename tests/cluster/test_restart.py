@@ -39,6 +39,8 @@ def verify(load: Writers, seen: Informer) -> None:
 def test_store_restarts_under_load(new_cluster: Callable[..., Cluster], how: str, media_type: str) -> None:
     server = ApiserverOptions(port=0, storage_media_type=media_type)
     cluster = new_cluster(ControlPlaneOptions(apiservers=(server,)))
+    # A controller-manager that is still building its controllers gives up on the first error; that is its own choice.
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     with writers(cluster, NAMESPACE) as load, informer(cluster, PATH) as seen:
         load.wait_for(100)
         for _ in range(2):
