@@ -4,7 +4,8 @@
 
 Fills a store with pods' keys in random order (512-byte values, one in ten with a lease), then measures in a fresh
 process: opening with its checks, loading the index and the lease attachments, resident and own memory, and what reads
-cost on a store of that size."""
+cost on a store of that size.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ history) is the store's.
 
 Reads go through a `Snapshot`: one committed state, unmoved by later commits. Commits are asynchronous; `done` is
 called on the loop thread, in submission order. An engine never guesses: an outcome it cannot know is `CommitUnknown`,
-and the store asks."""
+and the store asks.
+"""
 
 from __future__ import annotations
 

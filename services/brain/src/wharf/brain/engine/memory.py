@@ -1,7 +1,8 @@
 """The model engine: four sorted tables in memory, nothing durable.
 
 It says in plain Python what an engine must do; every other engine is compared with it. Commits are answered through
-the loop, like a real engine's, so that code built on it meets the same order of events."""
+the loop, like a real engine's, so that code built on it meets the same order of events.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ def ended_since(snapshot: Snapshot, progress: Progress, target: int, most: int) 
     reached).
 
     Begins with revision `progress.finished` itself, whose versions are deleted already but whose log record may be
-    left."""
+    left.
+    """
     if isinstance(snapshot, ReadTxn):
         return _log.ended_since(snapshot, progress.finished, progress.done, target, most)
     found: list[Ended] = []
@@ -104,7 +105,8 @@ class Compactor:
     """Walks to the compact revision whenever that has moved; for the loop thread.
 
     `submit` queues deletions as a batch of their own between others and reports when it has landed; after each step
-    the writer is left to others for as long as the step took."""
+    the writer is left to others for as long as the step took.
+    """
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 `hash_kv` depends only on what clients can see (the state at the compact revision, then every change up to a
 revision), so it is the same before and after a restart, a defragmentation, or the physical part of a compaction.
 `verify` replays the log over the oldest readable state and compares with what NOW and HISTORY hold. Blocking, over a
-snapshot of their own: for worker threads and tools."""
+snapshot of their own: for worker threads and tools.
+"""
 
 from __future__ import annotations
 

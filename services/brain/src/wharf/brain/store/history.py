@@ -2,7 +2,8 @@
 
 At revision R a key has NOW's KeyValue if that is not newer than R; else the version in HISTORY that ended first after
 R, if it had begun by then; else it was absent. This is exact for long keys too and costs the whole range;
-`_read.page_at` is its fast twin."""
+`_read.page_at` is its fast twin.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ unbounded, so:
 NOW's order is etcd's order as long as no long key is involved; `scan_is_exact` tells where a plain scan may be
 trusted. HISTORY is ordered by key, then by the revision that ended the version: escaping 0x00 and closing with 0x00
 0x01 keeps "a" before "a\\0" before "ab" whatever revision follows. Long keys have their own exact length there too.
-Pure."""
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def scan_is_exact(start: bytes, end: bytes | None) -> bool:
     though).
 
     Every long key keeps at least its first `EXACT_BOUND` bytes in both tables, so short bounds compare as with the
-    key itself."""
+    key itself.
+    """
     return len(start) + start.count(0) <= EXACT_BOUND and (end is None or len(end) + end.count(0) <= EXACT_BOUND)
 
 

@@ -29,7 +29,8 @@ def reads_all(op: RangeOp) -> bool:
     """Whether the limit applies after filtering and sorting.
 
     As in etcd a sort target without an order does not count: the first keys up to the limit are taken, then sorted
-    ascending."""
+    ascending.
+    """
     return has_filters(op) or op.sort_order != SortOrder.NONE
 
 

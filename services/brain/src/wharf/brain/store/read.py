@@ -6,7 +6,8 @@ all three at once.
 
 A list costs O(page + log n): the latest one is a scan of live keys, an older one also passes what changed since, its
 count comes from the index and the churn. What is larger than `ReadLimits.whole` is read in pieces while it is sent,
-at its revision."""
+at its revision.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +163,8 @@ class Reader:
         count.
 
         Every piece is read when it is asked for, at the revision of the first; Compacted when compaction has passed
-        that."""
+        that.
+        """
         span = self._span(op, revision_now, compact_revision)
         if op.count_only:
             yield self.range(op, revision_now, compact_revision)

@@ -2,7 +2,8 @@
 
 A snapshot file is a store file as `Engine.backup` writes it; what came over Maintenance.Snapshot (`etcdctl snapshot
 save`) is padded to a multiple of 512 bytes and followed by its SHA-256, as etcd's own are. Restoring makes a new
-store in a new directory, with new ids, so that nothing takes it for the old one. Blocking: for tools."""
+store in a new directory, with new ids, so that nothing takes it for the old one. Blocking: for tools.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def restore(path: str | Path, directory: str | Path, bump_revision: int = 0) -> 
     """Make a store in `directory`, which must be new or empty, from a snapshot file.
 
     `bump_revision`: go on that many revisions later and compact there, so that clients which saw revisions after the
-    snapshot was taken start over instead of taking new changes for ones they know."""
+    snapshot was taken start over instead of taking new changes for ones they know.
+    """
     info = check(path)
     directory = Path(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
