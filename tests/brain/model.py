@@ -162,10 +162,9 @@ def _compare(compare: Compare, kv: Kv) -> bool:
         CompareTarget.VALUE: kv.value,
         CompareTarget.LEASE: kv.lease,
     }[compare.target]
-    order = (left > compare.value) - (left < compare.value)
-    return {
-        CompareResult.EQUAL: order == 0,
-        CompareResult.NOT_EQUAL: order != 0,
-        CompareResult.GREATER: order > 0,
-        CompareResult.LESS: order < 0,
-    }[compare.result]
+    order = int(left > compare.value) - int(left < compare.value)
+    if compare.result is CompareResult.EQUAL:
+        return order == 0
+    if compare.result is CompareResult.NOT_EQUAL:
+        return order != 0
+    return order > 0 if compare.result is CompareResult.GREATER else order < 0

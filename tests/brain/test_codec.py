@@ -151,7 +151,7 @@ OTHERS = {
     "another key read": lambda t: setattr(t.failure[0].request_range, "key", b"x"),
     "no key": lambda t: setattr(t.compare[0], "key", b""),
     "not equal": lambda t: setattr(t.compare[0], "result", 3),
-    "compares a value": lambda t: t.compare[0].MergeFrom(rpc.Compare(target=3, value=b"v")),
+    "compares a value": lambda t: t.compare[0].MergeFrom(rpc.Compare(target=rpc.Compare.VALUE, value=b"v")),
     "value of another target": lambda t: setattr(t.compare[0], "version", 1),
     "no value to compare with": lambda t: t.compare[0].ClearField("target_union"),
     "compares a range": lambda t: setattr(t.compare[0], "range_end", b"z"),
