@@ -33,7 +33,7 @@ def test_setup_installs_every_member(member: str) -> None:
     assert re.search(rf"for member in .*\b{member}\b", (ROOT / "scripts" / "setup.sh").read_text())
 
 
-@pytest.mark.parametrize("name", ["uv", "runtime", "dev"])
+@pytest.mark.parametrize("name", ["uv", "go", "runtime", "dev"])
 def test_every_pin_has_hashes_and_no_address(name: str) -> None:
     pinned = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert names(ROOT / "requirements" / f"{name}.in") <= names(ROOT / "requirements" / f"{name}.txt")

