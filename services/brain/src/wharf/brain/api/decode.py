@@ -69,7 +69,7 @@ def parse(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise MalformedRequest(why_malformed(kind.DESCRIPTOR.name, data)) from error
+        raise MalformedRequest(why_malformed(kind, data)) from error
 
 
 def parse_message(kind: type[M], data: bytes) -> M:
@@ -77,7 +77,7 @@ def parse_message(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise MalformedMessage(why_malformed(kind.DESCRIPTOR.name, data)) from error
+        raise MalformedMessage(why_malformed(kind, data)) from error
 
 
 def check_size(data: bytes, max_request_bytes: int) -> None:

@@ -6,13 +6,20 @@ which it almost always is.
 
 from __future__ import annotations
 
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
 TRUNCATED = "unexpected EOF"
 _GROUP_END = 4
 _FIXED = {1: 8, 5: 4}  # wire type → bytes
 
 
-def why_malformed(name: str, data: bytes) -> str:
-    """The fault of `data` as a message called `name`."""
+_DELIMITED = frozenset((FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE))
+
+
+def why_malformed(kind: type[Message], data: bytes) -> str:
+    """The fault of `data` as a message of `kind`."""
+    name = kind.DESCRIPTOR.name
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -25,10 +32,24 @@ def why_malformed(name: str, data: bytes) -> str:
             return f"proto: {name}: illegal tag 0 (wire type {key})"
         if wire_type in (6, 7):
             return f"proto: illegal wireType {wire_type}"
+        field = kind.DESCRIPTOR.fields_by_number.get(key >> 3)
+        if field is not None and wire_type not in _wire_types(field):
+            return f"proto: wrong wireType = {wire_type} for field {_go_name(field.name)}"
         at = _after(data, at, wire_type)
         if at > len(data):
             return TRUNCATED
     return TRUNCATED
+
+
+def _wire_types(field: FieldDescriptor) -> tuple[int, ...]:
+    """How a field of etcd's messages may be coded: they have no fixed-width ones."""
+    if field.type in _DELIMITED:
+        return (2,)
+    return (0, 2) if field.is_repeated else (0,)
+
+
+def _go_name(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
 def _after(data: bytes, at: int, wire_type: int) -> int:
