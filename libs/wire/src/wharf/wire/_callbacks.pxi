@@ -1,0 +1,213 @@
+# Included by _nghttp2.pyx: what nghttp2 calls.
+
+# --- nghttp2's callbacks: find the stream, call its hook, keep exceptions for the shell
+cdef int _on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    session.frames_in += 1
+    if (session.server and head.type == NGHTTP2_HEADERS and head.stream_id <= session.last_stream_id
+            and head.stream_id & 1 and nghttp2_session_get_stream_user_data(ng, head.stream_id) is NULL):
+        try:
+            session.check_closed(head.stream_id, True)
+        except BaseException as error:
+            return session._fail(error)
+    return 0
+
+
+cdef int _on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef Stream stream
+    cdef void *known
+    try:
+        session.block_open = True
+        if session.server and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
+            stream = session.make_stream()
+            session.streams_opened += 1
+            session.last_stream_id = frame.hd.stream_id
+            session.attach(stream, frame.hd.stream_id)
+            session.current = stream
+        else:
+            known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
+            session.current = <Stream>known if known is not NULL else None
+            if session.current is not None and frame.headers.cat == NGHTTP2_HCAT_HEADERS:
+                session.current.in_trailers = True
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+                    uint8_t flags, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef Stream stream = session.current
+    cdef nghttp2_vec name_at, value_at
+    if stream is None:
+        return 0
+    try:
+        name_at = nghttp2_rcbuf_get_buf(name)
+        value_at = nghttp2_rcbuf_get_buf(value)
+        stream.header_bytes += name_at.len + value_at.len + 32
+        if stream.header_bytes > session.header_list_max:
+            stream.oversized = True
+            if stream.header_bytes > 16 * session.header_list_max:
+                session.violate("a header list beyond all measure", "header_list_too_large")
+            return 0
+        if stream.on_header(name_at.base, name_at.len, value_at.base, value_at.len):
+            stream.store_pair(name, value)
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef Stream stream
+    cdef void *known
+    cdef int kind = frame.hd.type
+    try:
+        if kind == NGHTTP2_DATA:
+            if frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+                known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
+                if known is not NULL:
+                    stream = <Stream>known
+                    stream.remote_ended = True
+                    stream.on_end()
+            elif frame.hd.length == 0:
+                session.spend(1)
+        elif kind == NGHTTP2_HEADERS:
+            session.block_open = False
+            stream = session.current
+            session.current = None
+            if stream is not None:
+                if stream.in_trailers:
+                    stream.on_trailers()
+                else:
+                    stream.on_head()
+                if frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+                    stream.remote_ended = True
+                    stream.on_end()
+        elif kind == NGHTTP2_PING:
+            if frame.hd.flags & NGHTTP2_FLAG_ACK:
+                session.ping_acks += 1
+            else:
+                session.spend(1)
+                if session.ping_interval_min > 0 and session.clock is not None:
+                    session.charge_ping(session.clock())
+        elif kind == NGHTTP2_SETTINGS:
+            session.settled = True
+            session.spend(4)
+        elif kind == NGHTTP2_RST_STREAM:
+            session.resets_in += 1
+            session.charge_reset()
+            known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
+            if known is not NULL:
+                (<Stream>known).remote_ended = True
+        elif kind == NGHTTP2_GOAWAY:
+            session.goaway_received = True
+            session.spend(1)
+        else:
+            session.spend(1)
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef int _on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int code, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    try:
+        session.block_open = False
+        session.charge_reset()
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef int _on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t length,
+                        void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef void *known = nghttp2_session_get_stream_user_data(ng, stream_id)
+    try:
+        session.hold(length)
+        if session.frame_tokens < session.frame_burst:
+            session.frame_tokens += 1
+        if known is NULL:
+            session.held -= length
+            nghttp2_session_consume_stream(ng, stream_id, length)
+        else:
+            (<Stream>known).on_data(data, length)
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef int _on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t error_code, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef Stream stream
+    try:
+        stream = <Stream>session.streams.pop(stream_id, None)
+        if stream is not None:
+            if session.current is stream:
+                session.current = None
+            nghttp2_session_set_stream_user_data(ng, stream_id, NULL)
+            session.closed_ids[session.closed_at] = stream_id if stream.remote_ended else -stream_id
+            session.closed_at = (session.closed_at + 1) & 255
+            stream.closed = True
+            session.unsent -= stream.queued
+            stream.queued = 0
+            stream.segments.clear()
+            stream.segment_at = stream.segment_offset = 0
+            stream.parts = None
+            stream.on_closed(error_code)
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef int _on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef void *known
+    if frame.hd.type == NGHTTP2_DATA or frame.hd.type == NGHTTP2_HEADERS:
+        session.ping_strikes = 0
+        session.frame_tokens += 4
+        if session.frame_tokens > session.frame_burst:
+            session.frame_tokens = session.frame_burst
+        if session.server and frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+            known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
+            # answered before the request ended: tell the client to stop sending it
+            if known is not NULL and not (<Stream>known).remote_ended:
+                nghttp2_submit_rst_stream(ng, 0, frame.hd.stream_id, NGHTTP2_NO_ERROR)
+    return 0
+
+
+cdef int _send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *head, size_t length,
+                    nghttp2_data_source *source, void *user_data) noexcept:
+    cdef Session session = <Session>user_data
+    cdef Stream stream = <Stream>source.ptr
+    if session.out_length >= session.out_limit:
+        return NGHTTP2_ERR_WOULDBLOCK
+    if stream.queued < length:
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+    try:
+        session.append(head, 9)
+        stream.copy_out(length)
+        return 0
+    except BaseException as error:
+        return session._fail(error)
+
+
+cdef nghttp2_session_callbacks *_make_callbacks():
+    cdef nghttp2_session_callbacks *callbacks = NULL
+    nghttp2_session_callbacks_new(&callbacks)
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, _on_begin_frame)
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, _on_begin_headers)
+    nghttp2_session_callbacks_set_on_header_callback2(callbacks, _on_header)
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, _on_frame_recv)
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, _on_invalid_frame)
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, _on_data_chunk)
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, _on_stream_close)
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, _on_frame_send)
+    nghttp2_session_callbacks_set_send_data_callback(callbacks, _send_data)
+    return callbacks
+
+
+# one table for every session of the process, never freed
+cdef nghttp2_session_callbacks *_callbacks = _make_callbacks()
