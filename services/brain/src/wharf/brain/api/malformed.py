@@ -33,7 +33,7 @@ def why_malformed(kind: type[Message], data: bytes) -> str:
         if wire_type in (6, 7):
             return f"proto: illegal wireType {wire_type}"
         field = kind.DESCRIPTOR.fields_by_number.get(key >> 3)
-        if field is not None and wire_type not in _wire_types(field):
+        if field is not None and wire_type not in _wire_types(field.type, field.is_repeated):
             return f"proto: wrong wireType = {wire_type} for field {_go_name(field.name)}"
         at = _after(data, at, wire_type)
         if at > len(data):
@@ -41,11 +41,11 @@ def why_malformed(kind: type[Message], data: bytes) -> str:
     return TRUNCATED
 
 
-def _wire_types(field: FieldDescriptor) -> tuple[int, ...]:
+def _wire_types(type_: int, is_repeated: bool) -> tuple[int, ...]:
     """How a field of etcd's messages may be coded: they have no fixed-width ones."""
-    if field.type in _DELIMITED:
+    if type_ in _DELIMITED:
         return (2,)
-    return (0, 2) if field.is_repeated else (0,)
+    return (0, 2) if is_repeated else (0,)
 
 
 def _go_name(name: str) -> str:
