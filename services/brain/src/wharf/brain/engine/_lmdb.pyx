@@ -163,10 +163,6 @@ cdef class Env:
             raise LmdbError(rc, "initialising")
         check(mdb_txn_commit(txn), "initialising")
 
-    def set_map_size(self, size_t size):
-        """Only while no transaction is open on this environment and the committer is paused."""
-        check(mdb_env_set_mapsize(self.env, size), "growing the map")
-
     def copy(self, str path, bint compact):
         """A consistent copy into a new file; blocks without the GIL, writers go on."""
         cdef bytes raw = os.fsencode(path)
@@ -407,3 +403,24 @@ cdef class ReadTxn:
             return span.bytes, span.count
         finally:
             close_span(&span)
+
+
+def grow_map(Env env, list snapshots, size_t size):
+    """Make the map of `env` larger; False when a snapshot of an older state, or one in use by another thread, forbids it.
+
+    Compiled, so that no other Python thread runs in between. Snapshots of the newest state are let go and taken again.
+    """
+    cdef ReadTxn each
+    cdef list held = []
+    cdef int rc
+    for each in snapshots:
+        if each.env is env and each.live:
+            if each.busy or not each.newest():
+                return False
+            held.append(each)
+    for each in held:
+        each.reset()
+    rc = mdb_env_set_mapsize(env.env, size)
+    for each in held:
+        each.renew()
+    return rc == 0

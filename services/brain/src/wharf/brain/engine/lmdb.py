@@ -20,12 +20,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakSet
+from weakref import ref
 
 from wharf.brain.engine import lmdb_dir
 from wharf.brain.engine._commit import FENCED, UNKNOWN, Committer
-from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, LmdbError, ReadTxn, describe
+from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, LmdbError, ReadTxn, describe, grow_map
 from wharf.brain.engine.base import Batch, CommitUnknown, EngineCorrupt, EngineError, EngineFull, Fenced
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ class LmdbEngine:
         self._thread = threading.Thread(target=self._committer.run, name="brain-commit", daemon=True)
         self._thread.start()
         self._waiting: deque[tuple[Batch, Callable[[EngineError | None], None]]] = deque()
-        self._snapshots: WeakSet[LmdbSnapshot] = WeakSet()
+        self._snapshots: set[ref[LmdbSnapshot]] = set()  # open ones, and some closed
         self._copies = 0  # reads of the map that no snapshot stands for
+        self._copying = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stalled_since: float | None = None
         self._relax_at = 0.0
@@ -88,7 +90,7 @@ class LmdbEngine:
     def snapshot(self) -> LmdbSnapshot:
         self._check_open()
         taken = LmdbSnapshot(self._env)
-        self._snapshots.add(taken)
+        self._snapshots.add(ref(taken, self._snapshots.discard))
         return taken
 
     def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
@@ -134,13 +136,12 @@ class LmdbEngine:
         self._committer.pause()
         env = self._env
         try:
-            self._copies += 1
-            env = lmdb_dir.rewrite(self._dir, self._env, self._map_size, self._sync)
+            with self._copy_under_way():
+                env = lmdb_dir.rewrite(self._dir, self._env, self._map_size, self._sync)
         except (LmdbError, OSError) as error:
             code = error.code if isinstance(error, LmdbError) else (error.errno or errno.EIO)
             raise self._error(code, None) or EngineError(str(error)) from error
         finally:
-            self._copies -= 1
             self._env = env
             self._committer.resume(env)
 
@@ -149,14 +150,12 @@ class LmdbEngine:
         if os.path.exists(path):
             raise EngineError(f"{path} exists already; choose a new file")
         try:
-            self._copies += 1
-            self._env.copy(path, compact=True)
+            with self._copy_under_way():
+                self._env.copy(path, compact=True)
             lmdb_dir.sync_file(path)
         except LmdbError as error:
             Path(path).unlink(missing_ok=True)
             raise self._error(error.code, None) or EngineError(str(error)) from error
-        finally:
-            self._copies -= 1
 
     def close(self) -> None:
         """Waits for batches under way and reports them; open snapshots end."""
@@ -170,8 +169,10 @@ class LmdbEngine:
                 self._loop.remove_reader(self._event)
             self._report()
         self._closed = True
-        for snapshot in list(self._snapshots):
-            snapshot.close()
+        for held in list(self._snapshots):
+            snapshot = held()
+            if snapshot is not None:
+                snapshot.close()
         os.close(self._event)
         del self._committer, self._env
         os.close(self._lock)
@@ -214,21 +215,25 @@ class LmdbEngine:
             self._loop.call_later(GROW_RETRY, self._relieve)
 
     def _try_grow(self) -> bool:
-        """Double the map; False while a snapshot of an older state, or one in use by another thread, is open."""
-        held = [snapshot for snapshot in self._snapshots if snapshot.live]
-        if self._copies or any(snapshot.busy or not snapshot.newest() for snapshot in held):
-            return False
-        for snapshot in held:
-            snapshot.reset()
-        try:
-            self._env.set_map_size(self._env.info()[0] * 2)
+        """Double the map; False while a copy is made, or a snapshot of an older state or in use elsewhere is open."""
+        with self._copying:
+            if self._copies:
+                return False
+            held: list[ReadTxn] = [snapshot for ref in list(self._snapshots) if (snapshot := ref()) is not None]
+            if not grow_map(self._env, held, self._env.info()[0] * 2):
+                return False
             self._map_size = self._env.info()[0]
-        except LmdbError:
-            return False
+            return True
+
+    @contextmanager
+    def _copy_under_way(self) -> Iterator[None]:
+        with self._copying:
+            self._copies += 1
+        try:
+            yield
         finally:
-            for snapshot in held:
-                snapshot.renew()
-        return True
+            with self._copying:
+                self._copies -= 1
 
     def _error(self, code: int, batch: Batch | None) -> EngineError | None:
         if code == 0:
