@@ -162,7 +162,15 @@ def run_commands(suite: Suite) -> Tally:
 
 def pytest_words(suite: Suite, report: Path, further: list[str]) -> list[str]:
     words = ["python", "-m", "pytest", *(path for path in suite.paths if (ROOT / path).exists())]
-    words += ["-q", "--no-header", "--durations=5", "--durations-min=2", f"--junitxml={report}", *suite.options]
+    words += [
+        "-q",
+        "--no-header",
+        f"--timeout={suite.test_limit_s}",
+        "--durations=5",
+        "--durations-min=2",
+        f"--junitxml={report}",
+        *suite.options,
+    ]
     if suite.coverage:
         words += ["--cov", "--cov-report=term:skip-covered", f"--cov-report=xml:{REPORTS / 'coverage.xml'}"]
     return words + further

@@ -16,6 +16,7 @@ class Suite:
     paths: tuple[str, ...] = ()  # folders given to pytest; those that do not exist are left out
     options: tuple[str, ...] = ()  # further pytest options
     commands: tuple[tuple[str, ...], ...] = ()  # name of the check, then its words
+    test_limit_s: int = 600  # one test that runs longer hangs: it fails, with the stacks of its threads
     limit_s: int = 900  # a suite that runs longer hangs: it is ended and counts as failed
     coverage: bool = False
     in_all: bool = True  # part of `make test`
@@ -41,6 +42,7 @@ UNIT = Suite(
     "unit",
     paths=("tests/wire", "tests/common", "tests/brain", "tests/cli", "tests/scripts", "tests/harness"),
     options=("-m", "not node and not soak", "-n", "2", "--dist", "loadfile"),
+    test_limit_s=180,
     coverage=True,
 )
 
@@ -54,7 +56,7 @@ SUITES: tuple[Suite, ...] = (
     Suite("cluster", paths=("tests/cluster",), options=("-m", "not node and not soak"), limit_s=1500),
     Suite("node", paths=("tests/cluster",), options=("-m", "node"), limit_s=1200),
     Suite("compose", paths=("tests/compose",), limit_s=1200, in_all=False),
-    Suite("soak", paths=("tests",), options=("-m", "soak"), limit_s=6 * 3600, in_all=False),
+    Suite("soak", paths=("tests",), options=("-m", "soak"), test_limit_s=6 * 3600, limit_s=6 * 3600, in_all=False),
 )
 
 
