@@ -204,6 +204,27 @@ def test_a_new_watcher_gets_nothing_that_was_gathered_before_its_time(monkeypatc
     run(body)
 
 
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_stream_that_fails_harms_nobody_else(start: int) -> None:
+    async def body(store: Store, hub: Hub) -> None:
+        await puts(store, 3)
+        clients = [Client(hub) for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.watch(WatchSpec(b"\0", b"\0", start_revision=start))
+            if number == 1:
+                client.stream.send = fails
+        await puts(store, 3)
+        await settle(hub)
+        wanted = list(range(2 if start else 5, 8))
+        assert [revisions(client) for client in clients] == [wanted, [], wanted]
+
+    run(body)
+
+
+def fails(_: bytes) -> None:
+    raise ConnectionError("reset by peer")
+
+
 def test_deletes_of_leases_are_events_too() -> None:
     async def body(store: Store, hub: Hub) -> None:
         client = Client(hub)

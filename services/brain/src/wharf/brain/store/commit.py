@@ -215,7 +215,10 @@ class Commits:
         if flight.side is not None:
             flight.side(None)
             return
-        self._owner.announce(flight.pending)
+        try:
+            self._owner.announce(flight.pending)
+        except Exception:
+            log.exception("a batch could not be announced to everybody")
         _answer(flight.pending)
 
     def _full(self, flight: _Flight, error: EngineError) -> None:

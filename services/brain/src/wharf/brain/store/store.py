@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STOP_SECONDS = 10.0  # for what was accepted to land
 RAFT_TERM = 2  # there is no raft; clients expect a term that is set and never falls. A fresh etcd's is 2.
 
 
@@ -123,7 +124,10 @@ class Store:
         self._compactor.stop()
         idle = asyncio.Event()
         self._commits.when_idle(idle.set)
-        await idle.wait()
+        try:
+            await asyncio.wait_for(idle.wait(), STOP_SECONDS)
+        except TimeoutError:
+            log.error("the engine does not answer: writes it was given last may or may not be stored")
         self._commits.halt(Stopped())
         self._reader.close()
 

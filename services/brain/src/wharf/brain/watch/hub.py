@@ -11,6 +11,7 @@ stream.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,8 @@ from wharf.brain.watch.watcher import State, Watcher
 
 if TYPE_CHECKING:
     from wharf.brain.store._codec import EventTuple
+
+log = logging.getLogger(__name__)
 
 GATHER_BYTES = 8 * 1024 * 1024  # of events waiting for a paced delivery
 PACE = 2.0  # a delivery of t seconds is followed by PACE * t seconds without one: at most a third of the loop
@@ -171,20 +174,27 @@ class Hub:
             if watcher.state is not State.SYNCED:
                 continue  # its stream was closed by what another one sent
             if not outlet.writable():
-                self._groups.remove(watcher)
-                watcher.state, watcher.next_revision = State.LAGGING, first_revision
-                self._replay.add(watcher)
+                self._fall_behind(watcher, first_revision)
                 continue
             watcher.quiet = False
             self.events_sent += len(framed)
-            if watcher.fragment:
-                for message in responses.fragments(header, watch_id, framed, self._limit):
-                    outlet.send(message)
-                continue
-            shared = messages.get(watch_id)
-            if shared is None:
-                shared = messages[watch_id] = responses.events(header, watch_id, body)
-            outlet.send(shared)
+            try:
+                if watcher.fragment:
+                    for message in responses.fragments(header, watch_id, framed, self._limit):
+                        outlet.send(message)
+                    continue
+                shared = messages.get(watch_id)
+                if shared is None:
+                    shared = messages[watch_id] = responses.events(header, watch_id, body)
+                outlet.send(shared)
+            except Exception:
+                log.exception("a watch stream failed, its watcher ends")
+                self.remove(watcher)
+
+    def _fall_behind(self, watcher: Watcher, first_revision: int) -> None:
+        self._groups.remove(watcher)
+        watcher.state, watcher.next_revision = State.LAGGING, first_revision
+        self._replay.add(watcher)
 
     def _join(self, watcher: Watcher) -> None:
         """From here on the watcher gets what is published; what is gathered was before its time."""

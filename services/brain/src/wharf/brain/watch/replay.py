@@ -9,6 +9,7 @@ only.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,8 @@ from wharf.brain.store._codec import Header, split_log, with_prev
 from wharf.brain.store.keys import hkey, log_key
 from wharf.brain.watch import responses
 from wharf.brain.watch.watcher import Interest, State, Watcher
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 512 * 1024  # of log records read at once; one larger revision is still read whole
 CHUNK_REVISIONS = 1000  # etcd's bound for one response to a lagging watcher
@@ -131,7 +134,7 @@ class Replay:
                     later.append(watcher)
                 elif not fed or self._time() < deadline:
                     fed = True
-                    self._feed(watcher, chunk)
+                    self._try_feed(watcher, chunk)
                     if watcher.state is State.LAGGING and watcher.outlet.writable():
                         later.append(watcher)
                 else:
@@ -147,6 +150,14 @@ class Replay:
             first = min(watcher.next_revision for watcher in ready)
             chunk = self._chunk = read_chunk(self._store, max(first, self._store.compact_revision))
         return chunk
+
+    def _try_feed(self, watcher: Watcher, chunk: Chunk) -> None:
+        try:
+            self._feed(watcher, chunk)
+        except Exception:
+            log.exception("a watch stream failed, its watcher ends")
+            self._lagging.pop(watcher, None)
+            watcher.state = State.COMPACTED
 
     def _feed(self, watcher: Watcher, chunk: Chunk) -> None:
         framed = chunk.framed(watcher.interest, watcher.next_revision)
