@@ -41,7 +41,7 @@ CHECK = Suite(
 UNIT = Suite(
     "unit",
     paths=("tests/wire", "tests/common", "tests/brain", "tests/cli", "tests/scripts", "tests/harness"),
-    options=("-m", "not node and not soak", "-n", "2", "--dist", "loadfile"),
+    options=("-m", "not node and not soak", "-n", "2", "--dist", "loadfile", "--timeout-method=thread"),
     test_limit_s=180,
     coverage=True,
 )
