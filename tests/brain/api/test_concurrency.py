@@ -127,5 +127,7 @@ def test_a_stopping_server_ends_those_who_wait() -> None:
         await server.put(b"tick")
         await server.api.stop()
         assert rival.code == Code.UNAVAILABLE
+        late = server.client.start(ELECTION + "Campaign", election.CampaignRequest(name=b"e", lease=2))
+        assert late.code == Code.UNAVAILABLE
 
     run(scenario)

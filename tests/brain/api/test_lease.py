@@ -85,5 +85,6 @@ def test_a_stopping_server_ends_keep_alives() -> None:
         call = server.client.open(LEASE + "LeaseKeepAlive")
         await server.api.stop()
         assert call.code == Code.UNAVAILABLE
+        assert server.client.open(LEASE + "LeaseKeepAlive").code == Code.UNAVAILABLE
 
     run(scenario)

@@ -107,5 +107,7 @@ def test_a_stopping_server_ends_streams_in_a_way_clients_resume_from() -> None:
         await server.api.stop()
         assert (call.code, call.text) == (Code.UNAVAILABLE, Stopped.text)
         assert server.node.hub.watchers == 0
+        late = server.client.open(WATCH)
+        assert (late.code, late.text) == (Code.UNAVAILABLE, Stopped.text)
 
     run(scenario)

@@ -343,6 +343,7 @@ SCHEMA: Final = Schema(
         *(Ignored(name, WITHOUT_MEANING) for name in _IGNORED_VALUES),
         *(Ignored(name, WITHOUT_MEANING, switch=True) for name in _IGNORED_SWITCHES),
     ],
+    epilog="Besides the server: `wharf brain snapshot save FILE`, `restore FILE` and `check PATH`, each with --help.",
     sections={"client-transport-security": "", "peer-transport-security": "peer-"},
 )
 

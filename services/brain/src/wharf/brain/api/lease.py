@@ -24,9 +24,11 @@ class LeaseApi:
         self._leases = node.store.leases
         self._header = node.encoder.header
         self._open: WeakSet[KeepAliveStream] = WeakSet()
+        self._stopping: BrainError | None = None
 
     def stop(self, reason: BrainError) -> None:
-        """End the keep-alive streams."""
+        """End the keep-alive streams, and new ones at once."""
+        self._stopping = reason
         for stream_ in tuple(self._open):
             stream_.fail(reason)
 
@@ -64,6 +66,8 @@ class LeaseApi:
 
     def keep_alive(self, call: Call) -> None:
         """A renewal per message; a lease that is gone answers with a TTL of 0."""
+        if self._stopping is not None:
+            raise self._stopping
         stream_ = KeepAliveStream(self._leases, lambda: self._header(self._store.revision), call)
         self._open.add(stream_)
         listen(call, stream_.renew)

@@ -21,6 +21,7 @@ class Tasks:
     """The waiting calls of a node."""
 
     def __init__(self) -> None:
+        self._stopping = False
         self._running: dict[asyncio.Task[None], Call] = {}
 
     def __len__(self) -> int:
@@ -28,6 +29,8 @@ class Tasks:
 
     def run(self, call: Call, work: Work) -> None:
         """Answer `call` with what `work` returns."""
+        if self._stopping:
+            raise Stopped
         task = asyncio.get_running_loop().create_task(_answer(call, work))
         self._running[task] = call
         task.add_done_callback(self._running.pop)
@@ -35,6 +38,7 @@ class Tasks:
 
     async def stop(self) -> None:
         """End all of them as a stopped server does, and wait until they have cleaned up."""
+        self._stopping = True
         stopping = dict(self._running)
         for task, call in stopping.items():
             fail(call, Stopped())

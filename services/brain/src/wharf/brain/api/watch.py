@@ -26,12 +26,15 @@ class WatchApi:
     def __init__(self, node: Node) -> None:
         self._hub = node.hub
         self._open: dict[Call, Callable[[], None]] = {}
+        self._stopping: BrainError | None = None
 
     def methods(self) -> list[Method]:
         return [stream("/etcdserverpb.Watch/Watch", self.watch)]
 
     def watch(self, call: Call) -> None:
         """A half-closed stream goes on: etcd keeps sending events to a client that only listens."""
+        if self._stopping is not None:
+            raise self._stopping
         watches = self._hub.open_stream(call.send, lambda: call.writable)
 
         def on_message(data: bytes) -> None:
@@ -50,7 +53,8 @@ class WatchApi:
         call.on_cancel = on_cancel
 
     def stop(self, reason: BrainError) -> None:
-        """End every stream; clients resume elsewhere or later from the revision they have seen."""
+        """End every stream, and new ones at once; clients resume later from the revision they have seen."""
+        self._stopping = reason
         for call, close in tuple(self._open.items()):
             fail(call, reason)
             close()
