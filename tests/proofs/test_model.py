@@ -17,7 +17,11 @@ from proofs.model.driver import Session
 from proofs.model.programs import Step, programs
 from proofs.model.versions import ETCD_3_4_23, NEWEST
 
-CI_PROGRAMS = {"brain": 200, "etcd-3.6": 120, "etcd-3.4": 120}  # etcd brings late watchers up to date ten times a second only
+CI_PROGRAMS = {
+    "brain": 200,
+    "etcd-3.6": 120,
+    "etcd-3.4": 120,
+}  # etcd brings late watchers up to date ten times a second only
 _QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much)
 _PHASES = (Phase.generate, Phase.shrink)
 

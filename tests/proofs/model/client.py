@@ -112,7 +112,10 @@ class WatchCall:
     def wait(self, enough: Callable[[list[rpc_pb2.WatchResponse]], bool], seconds: float = SECONDS) -> bool:
         """Until `enough` holds for what has come; False when the time is over or the stream has failed."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self.failure) or enough(self.received), seconds) and not self.failure
+            return (
+                self._changed.wait_for(lambda: bool(self.failure) or enough(self.received), seconds)
+                and not self.failure
+            )
 
     def close(self) -> None:
         self._requests.put(None)

@@ -224,7 +224,9 @@ class _Delivered:
         self._call.wait(lambda _: any(r.compact_revision for r in self._of(watch_id)))
         ends = [r for r in self._of(watch_id) if r.compact_revision or r.events]
         if len(ends) != 1 or not ends[0].canceled or ends[0].compact_revision - self._offset != watcher.compacted_at:
-            raise Mismatch(f"watch {watch_id}: compaction at {watcher.compacted_at}, server says {ends}; {self.describe()}")
+            raise Mismatch(
+                f"watch {watch_id}: compaction at {watcher.compacted_at}, server says {ends}; {self.describe()}"
+            )
 
     def forget(self, watch_id: int, watcher: Watcher) -> None:
         self.await_owed(watch_id, watcher)
@@ -232,7 +234,10 @@ class _Delivered:
 
     def progressed(self, revision: int, seconds: float) -> bool:
         wanted = revision + self._offset
-        return self._call.wait(lambda rs: any(r.watch_id == NO_WATCH and r.header.revision == wanted and not r.created for r in rs), seconds)
+        return self._call.wait(
+            lambda rs: any(r.watch_id == NO_WATCH and r.header.revision == wanted and not r.created for r in rs),
+            seconds,
+        )
 
     def check_progress(self) -> None:
         answers = [r for r in self._call.received if r.watch_id == NO_WATCH and not r.created]

@@ -96,7 +96,13 @@ ranges = st.builds(
     max_create_revision=_sometimes(revisions),
 )
 puts = st.builds(
-    rpc_pb2.PutRequest, key=maybe_keys, value=values, lease=leases, prev_kv=flags, ignore_value=rarely, ignore_lease=rarely
+    rpc_pb2.PutRequest,
+    key=maybe_keys,
+    value=values,
+    lease=leases,
+    prev_kv=flags,
+    ignore_value=rarely,
+    ignore_lease=rarely,
 )
 keeping_puts = st.builds(rpc_pb2.PutRequest, key=keys, ignore_value=flags, ignore_lease=st.just(True), prev_kv=flags)
 deletes = st.builds(rpc_pb2.DeleteRangeRequest, key=maybe_keys, range_end=ends, prev_kv=flags)
@@ -208,11 +214,13 @@ write_steps = weighted(
     (1, _unary("txn", too_many_ops)),
 )
 steps: st.SearchStrategy[Step] = weighted(
-    (12, write_steps), (7, _unary("range", ranges)), (3, lease_steps), (3, watch_steps), (1, _unary("compact", compactions))
+    (12, write_steps),
+    (7, _unary("range", ranges)),
+    (3, lease_steps),
+    (3, watch_steps),
+    (1, _unary("compact", compactions)),
 )
-first_puts = st.lists(
-    _unary("put", st.builds(rpc_pb2.PutRequest, key=keys, value=values)), min_size=2, max_size=8
-)
+first_puts = st.lists(_unary("put", st.builds(rpc_pb2.PutRequest, key=keys, value=values)), min_size=2, max_size=8)
 programs: st.SearchStrategy[list[Step]] = st.builds(
     lambda first, then: [*first, *then], first_puts, st.lists(steps, min_size=10, max_size=40)
 )

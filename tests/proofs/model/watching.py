@@ -54,7 +54,9 @@ class Stream:
         if watch_id in self.watchers:
             return _refused(answer, DUPLICATE_WATCH)
         start = request.start_revision or model.revision + 1
-        watcher = Watcher(key, request.range_end, request.start_revision, start, frozenset(request.filters), request.prev_kv)
+        watcher = Watcher(
+            key, request.range_end, request.start_revision, start, frozenset(request.filters), request.prev_kv
+        )
         self.watchers[watch_id] = watcher
         answer.watch_id = watch_id
         if start < model.compacted:
