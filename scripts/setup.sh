@@ -11,7 +11,17 @@ step="preparing"
 
 say() { if [ -t 2 ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi >&2; }
 fail() { printf '\nsetup stopped while %s.\n%s\n' "$step" "$1" >&2; exit 1; }
-trap 'status=$?; [ $status -eq 0 ] || [ -n "${told:-}" ] || printf "\nsetup stopped while %s (see above); run it again, it goes on where it stopped.\n" "$step" >&2' EXIT
+policy=""  # set while package installation must not start services
+
+# Whatever happens: services may start again, and a failure says where it happened.
+at_exit() {
+    local status=$?
+    [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
+    [ "$status" -eq 0 ] || [ -n "${told:-}" ] \
+        || printf '\nsetup stopped while %s (see above); run it again, it goes on where it stopped.\n' "$step" >&2
+}
+as_root=()
+trap at_exit EXIT
 
 # Run a step only when the files it depends on have changed: once NAME "what it does" COMMAND FILES...
 once() {
@@ -39,7 +49,7 @@ missing_packages() {
 }
 
 install_packages() {
-    local missing as_root=()
+    local missing
     command -v apt-get > /dev/null || { say "no apt-get here: expecting the packages of scripts/apt-packages.txt to be there"; return; }
     missing=$(missing_packages)
     [ -n "$missing" ] || return 0
@@ -51,16 +61,16 @@ install_packages() {
     fi
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
     # Services must not start by themselves: tests start their own, on their own ports and folders.
-    local policy=/usr/sbin/policy-rc.d made_policy=
-    if [ ! -e "$policy" ]; then
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" > /dev/null
         "${as_root[@]}" chmod 755 "$policy"
-        made_policy=1
     fi
     local status=0
     # shellcheck disable=SC2086 # a list of words
     "${apt[@]}" update && "${apt[@]}" install --no-install-recommends $missing > /dev/null || status=$?
-    [ -z "$made_policy" ] || "${as_root[@]}" rm -f "$policy"
+    [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
+    policy=""
     [ "$status" -eq 0 ] || { told=1; fail "apt-get refused (above). Check the network and the package sources, then run this again."; }
 }
 
