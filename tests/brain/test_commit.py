@@ -166,6 +166,8 @@ def test_a_batch_thought_lost_that_landed_late_counts_once() -> None:
 def test_a_fenced_store_refuses_everything_and_reads_nothing_stale() -> None:
     async def body() -> None:
         async with running(FaultyEngine([Fault.NONE, Fault.FENCED])) as store:
+            told: list[BrainError] = []
+            store.on_halt(told.append)
             await submit(store, PutOp(b"k", b"v"))
             with pytest.raises(NoLeader):
                 await submit(store, PutOp(b"k", b"w"))
@@ -173,6 +175,7 @@ def test_a_fenced_store_refuses_everything_and_reads_nothing_stale() -> None:
                 await submit(store, PutOp(b"k", b"w"))
             with pytest.raises(NoLeader):
                 store.range(RangeOp(b"k"))
+            assert [type(reason) for reason in told] == [NoLeader], "whoever only listens must learn it too"
 
     run(body())
 

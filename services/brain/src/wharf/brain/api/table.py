@@ -25,6 +25,7 @@ class Api:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._watch = WatchApi(node)
+        node.store.on_halt(self._watch.stop)
         self._leases = LeaseApi(node)
         services = (
             KvApi(node),

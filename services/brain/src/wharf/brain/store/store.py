@@ -81,6 +81,7 @@ class Store:
         self._next_compact = -1  # once what is pending has landed
         self._alarms = Alarms(engine, self._limits.quota_bytes)
         self._listeners: list[Callable[[Sequence[EventTuple], int], None]] = []
+        self._halt_listeners: list[Callable[[BrainError], None]] = []
         self._clock = clock or BootClock()
         self._stopped = False
         self._refusal: BrainError | None = None  # what every request is answered with
@@ -281,6 +282,10 @@ class Store:
         revision."""
         self._listeners.append(listener)
 
+    def on_halt(self, listener: Callable[[BrainError], None]) -> None:
+        """Call when the store serves no more, with the reason: nothing will be published again."""
+        self._halt_listeners.append(listener)
+
     # What a transaction is evaluated on
 
     def pending(self) -> Pending:
@@ -372,6 +377,8 @@ class Store:
         self.leases.stop()
         if not isinstance(error, Stopped):
             log.error("the store takes no more requests: %s", error)
+        for listener in self._halt_listeners:
+            listener(error)
 
     def _apply_alarms(self) -> None:
         if self._refusal is None or isinstance(self._refusal, CorruptStore):
