@@ -14,26 +14,28 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-from wharf.common.parsers import BadValue, Parser, hide_password
+from wharf.common.config_help import render_help
+from wharf.common.parsers import BadValue, hide_password
+from wharf.common.schema import FILE_FLAG, HIDDEN, Config, Ignored, Option, Schema, option, show
 
-C = TypeVar("C", bound="Config")
-V = TypeVar("V")
-D = TypeVar("D")
+__all__ = [
+    "Config",
+    "ConfigError",
+    "HelpRequested",
+    "Ignored",
+    "Loaded",
+    "Option",
+    "Schema",
+    "load",
+    "option",
+]
 
-_OPTION: Final = "wharf.option"
-FILE_FLAG: Final = "config-file"
-HIDDEN: Final = "***"
-
-
-class Config(Protocol):
-    """Any dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+C = TypeVar("C", bound=Config)
 
 
 class ConfigError(Exception):
@@ -54,71 +56,6 @@ class HelpRequested(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What a field of a configuration dataclass says about itself."""
-
-    parser: Parser[Any]
-    help: str
-    group: str
-    flag: str | None
-    secret: bool
-    env: str | None
-
-
-def option(
-    parser: Parser[V],
-    default: D,
-    *,
-    help: str,
-    group: str = "General",
-    flag: str | None = None,
-    secret: bool = False,
-    env: str | None = None,
-) -> V | D:
-    """A field of a configuration dataclass.
-
-    `flag`: its name where it is not the field's name with dashes. `env`: one more environment name that is read when
-    the regular one is not set (OTEL_EXPORTER_OTLP_ENDPOINT and the like). `secret`: never printed.
-    """
-    metadata = {_OPTION: Option(parser, help, group, flag, secret, env)}
-    return cast("V | D", field(default=default, metadata=metadata, repr=not secret))
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A flag of somebody else's program that is accepted and has no meaning here."""
-
-    flag: str
-    why: str
-    switch: bool = False  # takes no value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schema(Generic[C]):
-    """A program's whole command line."""
-
-    shape: type[C]
-    program: str  # "wharf brain"
-    service: str  # "brain": environment names begin with WHARF_BRAIN_
-    summary: str
-    ignored: Sequence[Ignored] = ()
-    sections: Mapping[str, str] = field(default_factory=dict)  # file section → prefix of the flags inside it
-    arguments: Sequence[str] = ()  # names of positional arguments, all required
-    epilog: str = ""
-
-    def options(self) -> dict[str, tuple[Field[Any], Option]]:
-        """Flag name → field, in order of declaration."""
-        found: dict[str, tuple[Field[Any], Option]] = {}
-        for item in fields(self.shape):
-            spec = cast(Option, item.metadata[_OPTION])
-            found[spec.flag or item.name.replace("_", "-")] = (item, spec)
-        return found
-
-    def env_name(self, flag: str) -> str:
-        return f"WHARF_{self.service}_{flag}".upper().replace("-", "_").replace(".", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +129,6 @@ def _read_flags(
             continue
         name, equals, text = word[2 if word.startswith("--") else 1 :].partition("=")
         if name in ("help", "h"):
-            from wharf.common.config_help import render_help  # noqa: PLC0415 help imports this module
-
             raise HelpRequested(render_help(schema))
         known = name in options or name in ignored or name == FILE_FLAG
         if not known:
@@ -325,15 +260,6 @@ def _parse(
         values[item.name] = value
         shown[flag] = show(spec, value)
     return values, shown
-
-
-def show(spec: Option, value: object) -> str:
-    """A value as text for people: secrets hidden, an unset one empty."""
-    if value is None:
-        return ""
-    if spec.secret:
-        return HIDDEN if value else ""
-    return hide_password(spec.parser.show(value))
 
 
 def _suggest(name: str, known: Sequence[str], dashes: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import TypeVar
 
-from wharf.common.config import FILE_FLAG, Config, Option, Schema, show
+from wharf.common.schema import FILE_FLAG, Config, Option, Schema, show
 
 C = TypeVar("C", bound=Config)
 
