@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import grpc
 import grpc.aio
 import pytest
 import uvloop
+from wharf.wire._nghttp2 import EventSession
 from wharf.wire.h2 import PREFACE
 from wharf.wire.http import HttpRequest, HttpResponse
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import Code, Kind, Method
 from wire.net import ECHO, WAIT, ask_raw, dial, eventually, serving
-from wire.pair import raw_frame
+from wire.pair import Pair, raw_frame
 
 GET = b"GET /health?x=1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 RUNNERS: list[Callable[[Any], Any]] = [asyncio.run, uvloop.run]
@@ -164,6 +167,39 @@ def test_a_drain_ends_what_does_not_finish() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stream.read()
             assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+    uvloop.run(main())
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["stalled", "closing"])
+def test_a_peer_that_does_not_read_is_cut_off(closing: bool) -> None:
+    """Its window is wide open, so only TCP stops the answers: bounded in memory, and then in time."""
+    pulled = 0
+
+    def parts() -> Iterator[bytes]:
+        nonlocal pulled
+        for _ in range(500):
+            pulled += 1 << 20
+            yield bytes(1 << 20)
+
+    def endless(message: bytes, call: Any) -> None:
+        call.reply_parts(500 << 20, parts())
+
+    async def main() -> None:
+        limits = ConnectionLimits(stall_timeout=0.3, close_timeout=0.3)
+        if closing:
+            limits = replace(limits, stall_timeout=60)
+        methods = {"/s/M": Method("/s/M", Kind.UNARY, endless)}
+        async with serving(methods=methods, limits=limits) as server:
+            client = EventSession(False, settings=((4, 2**31 - 1),), window=2**31 - 1)
+            client.request(Pair().headers("/s/M"), b"\0\0\0\0\0")
+            with socket.create_connection(("127.0.0.1", server.ports[0])) as peer:
+                peer.sendall(client.pull(10_000) or b"")
+                await eventually(lambda: pulled)
+                if closing:
+                    peer.sendall(raw_frame(6, 0, 0, bytes(8)) * 10)  # a ping flood: it is to be closed
+                await eventually(lambda: not server.connections)
+        assert pulled < 50 << 20
 
     uvloop.run(main())
 

@@ -367,11 +367,15 @@ cdef class Session:
     @property
     def finished(self):
         """Nothing more is wanted from the peer and nothing is left to be sent."""
-        if self.ng is NULL or self.failure is not None:
+        if self.ng is NULL or self.failure is not None or self.ended:
             return True
-        if nghttp2_session_want_write(self.ng) and not self.ended:
-            return False
-        return self.ended or self.violation is not None or not nghttp2_session_want_read(self.ng)
+        return self.terminating and not nghttp2_session_want_write(self.ng)
+
+    @property
+    def terminating(self):
+        """Nothing more is wanted from the peer; what is left to be sent may still wait."""
+        return (self.ng is NULL or self.failure is not None or self.ended or self.violation is not None
+                or not nghttp2_session_want_read(self.ng))
 
     @property
     def held_bytes(self):

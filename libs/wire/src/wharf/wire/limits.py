@@ -38,6 +38,9 @@ class ConnectionLimits:
     keepalive_interval: float = 7200.0  # silence after which the peer is asked whether it lives (etcd: 2 h)
     keepalive_timeout: float = 20.0  # and the silence after which it is dead (etcd: 20 s)
 
+    stall_timeout: float = 60.0  # TCP takes nothing: the peer's process does not read at all
+    close_timeout: float = 5.0  # for a closing connection to take the last bytes
+
     write_high: int = 256 * 1024  # the transport's own buffer: above, nothing more is framed for this connection
     write_low: int = 64 * 1024
     plain_body_max: int = 64 * 1024  # request body of a plain HTTP endpoint

@@ -73,6 +73,8 @@ class GrpcServer:
             self.limits.preface_timeout,
             self.limits.block_timeout,
             self.limits.idle_timeout,
+            self.limits.stall_timeout,
+            self.limits.close_timeout,
             self.limits.keepalive_interval,
             self.limits.keepalive_timeout,
         )

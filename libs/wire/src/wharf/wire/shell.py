@@ -60,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._draining = False
+        self._stalled_at = 0.0  # 0: the transport takes bytes
+        self._closing_at = 0.0
 
     # --- asyncio's callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,10 +106,12 @@ class Connection(asyncio.Protocol):
             self._sniff(data)
 
     def pause_writing(self) -> None:
+        self._stalled_at = self._loop.time()
         if self.session is not None:
             self.session.paused = True
 
     def resume_writing(self) -> None:
+        self._stalled_at = 0.0
         if self.session is not None:
             self.session.paused = False
             self.session.pump()
@@ -161,8 +165,11 @@ class Connection(asyncio.Protocol):
     # --- HTTP/2
     def _after_pump(self) -> None:
         session = self.session
-        if session is None or not session.finished:
+        if session is None or not session.terminating:
             return
+        self._closing_at = self._closing_at or self._loop.time()
+        if not session.finished:
+            return  # its last words wait for the transport
         if session.violation is not None:
             self._host.counters.abuse += 1
             log.warning("%s is disconnected: %s", self.peer.address, session.violation)
@@ -218,7 +225,13 @@ class Connection(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """A look at the clock: pings, timeouts."""
         limits = self._host.limits
-        if self.session is not None:
+        if self._closing_at:
+            if now - self._closing_at > limits.close_timeout:
+                self.abort()
+        elif self._stalled_at and now - self._stalled_at > limits.stall_timeout:
+            log.info("%s is disconnected: it takes no bytes", self.peer.address)
+            self.abort()
+        elif self.session is not None:
             step = self._vitals.look(self.session, now)
             if step is Step.PING:
                 self.session.ping(KEEPALIVE)
@@ -267,7 +280,8 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close after what was written is out."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._closing_at = self._closing_at or self._loop.time()
             self._transport.close()
 
 
