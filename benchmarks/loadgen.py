@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import Server
 from wharf.cli.kube.build import cache_root
 from wharf.cli.kube.toolchain import environment, find_go
+
+from benchmarks.servers import Server
 
 SOURCE = Path(__file__).parent / "loadgen"
 
@@ -32,7 +33,7 @@ def build() -> Path:
     program.parent.mkdir(parents=True, exist_ok=True)
     go = find_go(print)
     words = [str(go), "build", "-trimpath", "-o", str(program), "."]
-    subprocess.run(words, cwd=SOURCE, env=environment(os.environ), check=True)  # noqa: S603 - words are made above
+    subprocess.run(words, cwd=SOURCE, env=environment(os.environ), check=True)
     return program
 
 
@@ -40,7 +41,7 @@ def run(program: Path, server: Server, op: str, **flags: object) -> Measured:
     """Drive `server`; CPU per operation counts the warm-up's operations out by giving it none."""
     words = (str(program), f"-endpoint={server.endpoint}", f"-op={op}", *(f"-{_flag(k)}={v}" for k, v in flags.items()))
     before = server.cpu_seconds()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - words are made above
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     used = server.cpu_seconds() - before
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(words)} failed:\n{done.stderr}")

@@ -1,7 +1,7 @@
 """A store under load: started on a fresh directory on loopback, and what the kernel says it has used.
 
-Owns process and directory. Invariant: CPU and memory are those of the server's whole process tree, taken from /proc, so that
-neither threads nor worker processes hide; the load generator is never part of it.
+Owns process and directory. Invariant: CPU and memory are those of the server's whole process tree, taken from /proc, so
+that neither threads nor worker processes hide; the load generator is never part of it.
 """
 
 from __future__ import annotations
@@ -63,10 +63,18 @@ def _stat(pid: int) -> list[int]:
 def command(name: str, folder: Path, client: str, flags: tuple[str, ...] = ()) -> list[str]:
     """The words that start a server; both get what its operator would give it, and nothing to make it faster."""
     if name == "brain":
-        words = [str(Path(sys.prefix) / "bin" / "wharf"), "brain", f"--listen-metrics-urls=http://127.0.0.1:{free_port()}"]
+        words = [
+            str(Path(sys.prefix) / "bin" / "wharf"),
+            "brain",
+            f"--listen-metrics-urls=http://127.0.0.1:{free_port()}",
+        ]
     else:
         peer = f"http://127.0.0.1:{free_port()}"
-        words = [str(locate("etcd", search_path=False)), f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}"]
+        words = [
+            str(locate("etcd", search_path=False)),
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+        ]
         words += [f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}", "--log-level=warn"]
         words += ["--quota-backend-bytes=8589934592"]
     return [*words, f"--data-dir={folder / 'data'}", f"--listen-client-urls={client}", *flags]

@@ -2,8 +2,8 @@
 
     python -m benchmarks [--seconds 8] [--rounds 2] [--only create,get] [--json FILE] [--check]
 
-`--check` is the gate for CI: short runs, and it only looks at the server's CPU per operation relative to etcd's in the same run,
-which is steady where throughput on a shared machine is not.
+`--check` is the gate for CI: short runs, and it only looks at the server's CPU per operation relative to etcd's in the
+same run, which is steady where throughput on a shared machine is not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEYS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of load. `budget`: brain's CPU per operation over etcd's that `--check` lets pass; generous on purpose."""
+    """One kind of load. `budget`: the share of etcd's CPU per operation that `--check` allows brain; generous."""
 
     name: str
     op: str
@@ -72,7 +72,14 @@ def measure(program: Path, server: Server, case: Case, seconds: float) -> Measur
     length = 600.0 if case.to_the_end else seconds
     warm_up = 0.0 if case.to_the_end else min(2.0, seconds / 3)
     return loadgen.run(
-        program, server, case.op, clients=case.clients, conns=CONNECTIONS, keys=KEYS, duration=f"{length}s", warmup=f"{warm_up}s"
+        program,
+        server,
+        case.op,
+        clients=case.clients,
+        conns=CONNECTIONS,
+        keys=KEYS,
+        duration=f"{length}s",
+        warmup=f"{warm_up}s",
     )
 
 
@@ -89,28 +96,32 @@ def compare(cases: Sequence[Case], rounds: int, seconds: float) -> list[Row]:
                         filled = True
                     got = measure(program, server, case, seconds)
                     runs.setdefault((case.name, peer), []).append(got)
-                    progress = f"round {round_number + 1}/{rounds} {peer} {case.name}: {got.result['ops_per_second']:.0f}/s"
+                    progress = (
+                        f"round {round_number + 1}/{rounds} {peer} {case.name}: {got.result['ops_per_second']:.0f}/s"
+                    )
                     print(f"{progress}, {got.cpu_us_per_op:.1f} us of server CPU each", file=sys.stderr, flush=True)
     return [Row(case.name, peer, tuple(runs[case.name, peer])) for case in cases for peer in PEERS]
 
 
 def table(rows: Sequence[Row]) -> str:
-    head = "| load | server | ops/s | p50 ms | p99 ms | server CPU µs/op | RSS MB | ratio ops/s | ratio CPU |\n|---|---|---|---|---|---|---|---|---|"
-    lines = [head]
+    lines = ["| load | server | ops/s | p50 ms | p99 ms | server CPU µs/op | RSS MB | ratio ops/s | ratio CPU |"]
+    lines.append("|---" * 9 + "|")
     for row in rows:
         peer = next(other for other in rows if other.case == row.case and other.peer == PEERS[0])
         rate, cpu = row.of("ops_per_second"), row.cpu
         ratios = f"{rate / peer.of('ops_per_second'):.2f} | {cpu / peer.cpu:.2f}" if row is not peer else "1 | 1"
         rss = max(run.rss_bytes for run in row.runs) / 1e6
         errors = f" ({row.errors} errors)" if row.errors else ""
-        cells = f"{row.case} | {row.peer} | {rate:.0f}{errors} | {row.of('p50_ms'):.2f} | {row.of('p99_ms'):.2f} | {cpu:.1f}"
-        lines.append(f"| {cells} | {rss:.0f} | {ratios} |")
+        latency = f"{row.of('p50_ms'):.2f} | {row.of('p99_ms'):.2f}"
+        lines.append(f"| {row.case} | {row.peer} | {rate:.0f}{errors} | {latency} | {cpu:.1f} | {rss:.0f} | {ratios} |")
     return "\n".join(lines)
 
 
 def machine() -> dict[str, object]:
     info = Path("/proc/cpuinfo").read_text()
-    model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "unknown")
+    model = next(
+        (line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "unknown"
+    )
     return {"cpus": os.cpu_count(), "model": model, "kernel": platform.release(), "load": os.getloadavg()}
 
 
@@ -120,7 +131,9 @@ def over_budget(rows: Sequence[Row], cases: Sequence[Case]) -> list[str]:
     for case in cases:
         etcd, brain = (next(r for r in rows if r.case == case.name and r.peer == peer) for peer in PEERS)
         if case.budget is not None and brain.cpu > case.budget * etcd.cpu:
-            found.append(f"{case.name}: {brain.cpu:.1f} us of CPU each, more than {case.budget} of etcd's {etcd.cpu:.1f}")
+            found.append(
+                f"{case.name}: {brain.cpu:.1f} us of CPU each, more than {case.budget} of etcd's {etcd.cpu:.1f}"
+            )
     return found
 
 
@@ -130,7 +143,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", default="", help="comma-separated operations")
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/brain.json"))
-    parser.add_argument("--check", action="store_true", help="short runs; fail when an operation costs more than its budget")
+    parser.add_argument(
+        "--check", action="store_true", help="short runs; fail when an operation costs more than its budget"
+    )
     options = parser.parse_args(arguments)
     cases = [case for case in CASES if not options.only or case.op in options.only.split(",")]
     if options.check:

@@ -1,7 +1,7 @@
 """Random programs get from every server exactly what the reference model says: answers, refusals, events.
 
-The same programs run against real etcd, so the model itself is under test as much as brain is. CI runs a fixed selection; the soak run
-draws new programs for as long as it is given.
+The same programs run against real etcd, so the model itself is under test as much as brain is. CI runs a fixed
+selection; the soak run draws new programs for as long as it is given.
 """
 
 from __future__ import annotations

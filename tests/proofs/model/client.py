@@ -1,6 +1,8 @@
-"""A gRPC client for one server, for the model test: unary calls that return an answer or a refusal, and collected watch streams.
+"""A gRPC client for one server, for the model test: unary calls that return an answer or a refusal, and collected watch
+streams.
 
-It owns the channel and the reader thread of each stream. It checks what is constant (cluster, member) and takes it out of headers.
+It owns the channel and the reader thread of each stream. It checks what is constant (cluster, member) and takes it out
+of headers.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
-
 from proofs.model.refusals import Refused
 from wharf.common.pb.etcd import rpc_pb2, rpc_pb2_grpc
 
@@ -62,7 +63,7 @@ class Client:
             try:
                 return self.anonymous(call(request, timeout=SECONDS))
             except grpc.RpcError as error:
-                raise Refused(error.code(), error.details()) from error  # type: ignore[attr-defined]  # it is a Call
+                raise Refused(error.code(), error.details() or "") from error
 
         return ask
 
@@ -70,7 +71,7 @@ class Client:
         try:
             return self.anonymous(next(self.lease.LeaseKeepAlive(iter((request,)), timeout=SECONDS)))
         except grpc.RpcError as error:
-            raise Refused(error.code(), error.details()) from error  # type: ignore[attr-defined]  # it is a Call
+            raise Refused(error.code(), error.details() or "") from error
 
 
 class WatchCall:
@@ -97,7 +98,7 @@ class WatchCall:
                     self.received.append(self._anonymous(response))
                     self._changed.notify_all()
         except grpc.RpcError as error:
-            failure = f"{error.code().name}: {error.details()}"  # type: ignore[attr-defined]  # it is a Call
+            failure = f"{error.code().name}: {error.details()}"
         except AssertionError as wrong:
             failure = str(wrong)
         else:

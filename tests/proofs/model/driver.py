@@ -1,10 +1,11 @@
 """Runs a program against a server and the model side by side and compares every answer.
 
-Invariant: every program starts on an empty key space without leases, compacted at the revision it starts from; so the model of a fresh
-store that was compacted once describes any server, however long it has lived.
+Invariant: every program starts on an empty key space without leases, compacted at the revision it starts from; so the
+model of a fresh store that was compacted once describes any server, however long it has lived.
 
-Watches are asynchronous: before anything that events in flight could make ambiguous (compaction, cancellation, the end) the driver
-waits until every watcher has what it is owed; a watcher that is owed nothing yet is made to speak by a put into its range.
+Watches are asynchronous: before anything that events in flight could make ambiguous (compaction, cancellation, the end)
+the driver waits until every watcher has what it is owed; a watcher that is owed nothing yet is made to speak by a put
+into its range.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class _Run:
             if expected is None or delivered.progressed(expected.header.revision, _PROGRESS_SECONDS):
                 break
         else:
-            raise Mismatch(f"no progress answer with revision {expected.header.revision}; {delivered.describe()}")
+            wanted = expected.header.revision if expected is not None else None
+            raise Mismatch(f"no progress answer with revision {wanted}; {delivered.describe()}")
         delivered.progress_due = delivered.progress_due or expected is not None
 
     def settle(self) -> None:
@@ -160,7 +162,9 @@ class _Run:
             delivered.await_owed(watch_id, watcher)
 
     def finish(self) -> None:
-        """Everything owed has come; then one more event for each watcher, so that anything sent beyond what is owed shows."""
+        """Everything owed has come; then one more event for each watcher, so that anything sent beyond what is owed
+        shows.
+        """
         self.settle()
         for stream, _, _ in list(self._streams.values()):
             for watcher in list(stream.watchers.values()):
@@ -249,7 +253,7 @@ class _Delivered:
 
 
 def _by_revision(responses: Sequence[rpc_pb2.WatchResponse], offset: int) -> list[list[kv_pb2.Event]]:
-    """Events grouped by revision; a revision that continues in a later response (no fragment) makes a group of its own."""
+    """Events grouped by revision; one that goes on in a later response (no fragment) makes a group of its own."""
     groups: list[list[kv_pb2.Event]] = []
     fragment = False
     for response in responses:

@@ -1,8 +1,8 @@
 """Random programs for a key-value server, as hypothesis strategies.
 
-Revisions are written as if the store were fresh (1 is the empty store); the driver shifts them to where the server really is.
-Few keys, few values, few leases, so that programs meet themselves; a part of every program is invalid on purpose.
-Invariant: at most twelve keys exist, the size up to which the servers' sort keeps ties in key order.
+Revisions are written as if the store were fresh (1 is the empty store); the driver shifts them to where the server
+really is. Few keys, few values, few leases, so that programs meet themselves; a part of every program is invalid on
+purpose. Invariant: at most twelve keys exist, the size up to which the servers' sort keeps ties in key order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
-
 from wharf.common.pb.etcd import rpc_pb2
 
 KEYS = (b"a", b"a/", b"a/1", b"a/2", b"a0", b"b", b"b\x00", b"b\x00\x00", b"\x00", b"\xff", b"\xff\xff", b"k" * 600)
@@ -113,8 +112,8 @@ def compares(draw: st.DrawFn) -> rpc_pb2.Compare:
     compare = rpc_pb2.Compare(
         key=draw(maybe_keys),
         range_end=draw(weighted((3, st.just(b"")), (1, ends))),
-        target=draw(st.integers(0, 4)),
-        result=draw(st.integers(0, 3)),
+        target=draw(st.sampled_from(rpc_pb2.Compare.CompareTarget.values())),
+        result=draw(st.sampled_from(rpc_pb2.Compare.CompareResult.values())),
     )
     field = ("version", "create_revision", "mod_revision", "value", "lease")[
         draw(st.integers(0, 4)) if draw(rarely) else compare.target
@@ -155,7 +154,8 @@ def txns(depth: int) -> st.SearchStrategy[rpc_pb2.TxnRequest]:
 def kube_txns(draw: st.DrawFn) -> rpc_pb2.TxnRequest:
     """The three shapes kube-apiserver writes with, which a server may answer on a path of their own."""
     key = draw(keys)
-    compare = rpc_pb2.Compare(key=key, target=draw(st.sampled_from((0, 1, 2))), result=rpc_pb2.Compare.EQUAL)
+    target = draw(st.sampled_from((rpc_pb2.Compare.VERSION, rpc_pb2.Compare.CREATE, rpc_pb2.Compare.MOD)))
+    compare = rpc_pb2.Compare(key=key, target=target, result=rpc_pb2.Compare.EQUAL)
     number = draw(weighted((2, st.just(0)), (3, st.integers(1, 12))))
     setattr(compare, ("version", "create_revision", "mod_revision")[compare.target], number)
     put = rpc_pb2.PutRequest(key=key, value=draw(values), lease=draw(leases))

@@ -1,10 +1,11 @@
 """What etcd v3 answers, written down as plainly as possible: the reference that real servers are compared with.
 
-It owns the rules of keys, transactions, compaction and leases. Nothing here is fast or clever: every revision keeps a full copy of the
-key space, so a read at an old revision is a look into an old dictionary. It speaks the protocol's own messages (response headers carry
-only `revision`) and shares no code with the server.
+It owns the rules of keys, transactions, compaction and leases. Nothing here is fast or clever: every revision keeps a
+full copy of the key space, so a read at an old revision is a look into an old dictionary. It speaks the protocol's own
+messages (response headers carry only `revision`) and shares no code with the server.
 
-Invariant: `states[r]` is the key space after revision r for every r in [max(compacted, 1), revision]; `events[r]` what r changed.
+Invariant: `states[r]` is the key space after revision r for every r in [max(compacted, 1), revision]; `events[r]` what
+r changed.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def filtered(found: Iterable[kv_pb2.KeyValue], request: rpc_pb2.RangeRequest) ->
 
 
 def sort(found: list[kv_pb2.KeyValue], request: rpc_pb2.RangeRequest) -> list[kv_pb2.KeyValue]:
-    """Unsorted is key order; a target other than the key sorts ascending even when no order is given. Ties keep key order."""
+    """Unsorted is key order; a target other than the key sorts ascending even when no order is given. Ties keep key
+    order.
+    """
     field = {0: "key", 1: "version", 2: "create_revision", 3: "mod_revision", 4: "value"}[request.sort_target]
     descending = request.sort_order == rpc_pb2.RangeRequest.DESCEND
     return sorted(found, key=lambda kv: getattr(kv, field), reverse=descending)

@@ -1,7 +1,7 @@
 """Moves revisions inside messages, so that a server that has lived already looks like a fresh one.
 
-Programs and model count from a fresh store (revision 1). The server stands at some `base`: what goes out is shifted up, what comes in
-down. Zero and negative numbers mean something else than a revision and stay as they are.
+Programs and model count from a fresh store (revision 1). The server stands at some `base`: what goes out is shifted up,
+what comes in down. Zero and negative numbers mean something else than a revision and stay as they are.
 """
 
 from __future__ import annotations

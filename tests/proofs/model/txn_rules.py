@@ -1,4 +1,5 @@
-"""Rules of requests and transactions: what is refused before anything is looked at, which branch is taken, what it answers.
+"""Rules of requests and transactions: what is refused before anything is looked at, which branch is taken, what it
+answers.
 
 Invariant: checks come in the protocol's order, so the first thing wrong with a request decides the text.
 """
@@ -93,15 +94,17 @@ class Touched:
 
 
 def _overlaps(key: bytes, start: bytes, end: bytes) -> bool:
-    """As the server's own check has it: the end is taken literally, so a delete up to the end of all keys overlaps nothing."""
+    """As the server's own check has it: the end is taken literally, so a delete up to the end of all keys overlaps
+    nothing.
+    """
     return key == start if end == b"" else start <= key < end
 
 
 def check_overlaps(operations: Iterable[rpc_pb2.RequestOp]) -> Touched:
     """A key may not be put twice, nor put and deleted, in one transaction.
 
-    Order matters and is the server's: own deletes, nested transactions one after the other, own puts. So a put nested earlier than a
-    delete that is nested later goes unnoticed.
+    Order matters and is the server's: own deletes, nested transactions one after the other, own puts. So a put nested
+    earlier than a delete that is nested later goes unnoticed.
     """
     operations = list(operations)
     touched = Touched()

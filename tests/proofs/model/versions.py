@@ -13,10 +13,13 @@ class Rules:
     """What later releases changed."""
 
     progress_waits_for_watchers: bool = True
-    """A manual progress answer waits until every watcher of the stream is synced (3.4.25, 3.5.8); older ones always answer at once."""
+    """A manual progress answer waits until every watcher of the stream is synced (3.4.25, 3.5.8); older ones always
+    answer at once.
+    """
 
     keeps_deletes_at_compact_revision: bool = True
-    """A watch from exactly the compact revision sees the deletes made there (3.5.21, 3.6.0); older ones dropped them."""
+    """A watch from exactly the compact revision sees the deletes made there (3.5.21, 3.6.0); older ones dropped them.
+    """
 
 
 NEWEST = Rules()

@@ -1,6 +1,7 @@
 """What watchers are owed: per watcher the events of each revision, in order, from its start on.
 
-Invariant: a revision's events for one watcher are one item of `owed`; `previous` values are those readable when the event was owed.
+Invariant: a revision's events for one watcher are one item of `owed`; `previous` values are those readable when the
+event was owed.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Stream:
         return answer
 
     def progress(self) -> rpc_pb2.WatchResponse | None:
-        """None: a watcher waits for a later revision or is dead, or there is none, so nothing can be said about the stream."""
+        """None: a watcher waits for a later revision or is dead, or there is none, so nothing can be said about the
+        stream.
+        """
         model = self._model
         waiting = any(w.compacted_at or w.asked > model.revision for w in self.watchers.values())
         if model.rules.progress_waits_for_watchers and (waiting or not self.watchers):
