@@ -117,8 +117,15 @@ class Bench:
         self.reader.advance(changes)
 
     def commit(self, writes: Sequence[Write], revision: int) -> None:
-        epoch = keys.parse_u64(self.reader.meta(META_EPOCH))
+        epoch = keys.parse_u64(self.meta(META_EPOCH))
         self.engine.commit(Batch(epoch, self.reader.revision, revision, writes))
+
+    def meta(self, key: bytes) -> bytes | None:
+        snapshot = self.engine.snapshot()
+        try:
+            return snapshot.get(Table.META, key)
+        finally:
+            snapshot.close()
 
     def mark_compacted(self, revision: int) -> None:
         self.model.compacted = revision

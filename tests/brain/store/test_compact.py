@@ -131,7 +131,7 @@ def test_a_revision_with_many_keys_is_taken_in_steps_and_repeated_after_a_crash(
     assert len(first) <= 260
     driver.later.pop()[1]()
     driver.land()
-    assert parse_u64(bench.reader.meta(META_COMPACTED)) < 3
+    assert parse_u64(bench.meta(META_COMPACTED)) < 3
     again = Driver(bench)
     again.compactor.start()
     again.finish()

@@ -31,8 +31,8 @@ def test_the_hash_depends_on_the_visible_history_alone(txns: list[list[Step]], c
             else:
                 bench.mark_compacted(target)
             upto = max(target, min(revision, bench.model.revision))
-            hashes.append((hash_kv(bench.reader.snapshot(), upto), hash_kv(bench.reader.snapshot())))
-            assert verify(bench.reader.snapshot()) == []
+            hashes.append((hash_kv(bench.engine.snapshot(), upto), hash_kv(bench.engine.snapshot())))
+            assert verify(bench.engine.snapshot()) == []
             bench.engine.close()
         assert hashes[0] == hashes[1]
 
@@ -48,16 +48,16 @@ def bench() -> Bench:
 
 
 def test_hashes_are_of_a_readable_revision(bench: Bench) -> None:
-    found = {hash_kv(bench.reader.snapshot(), revision).hash for revision in range(1, 6)}
+    found = {hash_kv(bench.engine.snapshot(), revision).hash for revision in range(1, 6)}
     assert len(found) == 5
-    assert hash_kv(bench.reader.snapshot()) == hash_kv(bench.reader.snapshot(), 5)
+    assert hash_kv(bench.engine.snapshot()) == hash_kv(bench.engine.snapshot(), 5)
     with pytest.raises(FutureRevision):
-        hash_kv(bench.reader.snapshot(), 6)
-    before = hash_all(bench.reader.snapshot())
+        hash_kv(bench.engine.snapshot(), 6)
+    before = hash_all(bench.engine.snapshot())
     bench.mark_compacted(3)
     with pytest.raises(Compacted):
-        hash_kv(bench.reader.snapshot(), 2)
-    assert hash_all(bench.reader.snapshot()) == before
+        hash_kv(bench.engine.snapshot(), 2)
+    assert hash_all(bench.engine.snapshot()) == before
 
 
 def damage(name: str, bench: Bench) -> list[Write]:
@@ -96,7 +96,7 @@ def damage(name: str, bench: Bench) -> list[Write]:
     ],
 )
 def test_every_contradiction_is_found(bench: Bench, name: str) -> None:
-    look: Callable[[], list[str]] = lambda: verify(bench.reader.snapshot())  # noqa: E731
+    look: Callable[[], list[str]] = lambda: verify(bench.engine.snapshot())  # noqa: E731
     assert look() == []
     bench.commit(damage(name, bench), bench.model.revision)
     assert look() != []

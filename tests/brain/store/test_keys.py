@@ -71,12 +71,6 @@ def test_widened_bounds_hold_every_key_of_the_range(key: bytes, start: bytes, en
         assert high is None or keys.hkey(key, 7) < keys.history_bound(high)
 
 
-@given(KEYS, REVISIONS)
-def test_history_keys_split_back(key: bytes, revision: int) -> None:
-    expected = None if keys.is_long(key) else key
-    assert keys.split_hkey(keys.hkey(key, revision)) == (expected, revision)
-
-
 @given(SHORT, SHORT)
 def test_prefix_end_bounds_exactly_the_prefix(prefix: bytes, tail: bytes) -> None:
     _, end = keys.range_bounds(prefix, keys.prefix_end(prefix))

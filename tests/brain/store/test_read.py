@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import EngineCorrupt, Table
 from wharf.brain.errors import BrainError, Compacted, FutureRevision
-from wharf.brain.store.keys import KeyValue, encode_kv, parse_kv
+from wharf.brain.store.keys import KeyValue, encode_kv
 from wharf.brain.store.read import Reader, ReadLimits
-from wharf.brain.store.shapes import EventKind, RangeOp, SortOrder, SortTarget
+from wharf.brain.store.shapes import RangeOp, SortOrder, SortTarget
 
 SMALL = ReadLimits(whole=60, piece=40, changes=2)
 LONG = [b"k" * 600, b"k" * 600 + b"x", b"k" * 480, b"\0" * 251, b"k" * 490 + b"\0" * 20]
@@ -149,70 +149,6 @@ def test_parts_end_with_compacted_when_compaction_passes_them(bench: Bench) -> N
     bench.mark_compacted(bench.model.revision)
     with pytest.raises(Compacted):
         list(answer.parts)
-
-
-@pytest.mark.parametrize("limit", [0, 5, 10, 37, 100, 101])
-def test_a_range_stream_adds_up_to_the_range(bench: Bench, limit: int) -> None:
-    for number in range(100):
-        bench.apply((b"k%03d" % number, b"v" * 50))
-    op = RangeOp(b"k", b"l", limit)
-    whole = bench.reader.range(op, bench.model.revision, 0)
-    chunks = []
-    stream = bench.reader.range_stream(op, bench.model.revision, 0, target=1000)
-    for chunk in stream:
-        chunks.append(chunk)
-        bench.apply((b"k%03d" % len(chunks), b"changed"), (b"knew%d" % len(chunks), b"born"))
-    assert b"".join(chunk.framed for chunk in chunks) == whole.framed
-    assert [(chunk.revision, chunk.count, chunk.more) for chunk in chunks[:-1]] == [(0, 0, False)] * (len(chunks) - 1)
-    last = chunks[-1]
-    assert (last.revision, last.count, last.more) == (whole.revision, whole.count, whole.more)
-    assert [chunk.returned for chunk in chunks][:1] == [min(10, limit or 10)]
-
-
-def test_range_stream_chunks_double_while_small_and_halve_when_large(bench: Bench) -> None:
-    for number in range(200):
-        bench.apply((b"k%03d" % number, b"v" * (10 if number < 100 else 1000)))
-    chunks = bench.reader.range_stream(RangeOp(b"k", b"l"), bench.model.revision, 0, target=8000)
-    assert [chunk.returned for chunk in chunks] == [10, 20, 40, 80, 40, 10]
-
-
-def test_a_range_stream_ends_with_compacted_when_compaction_passes_it(bench: Bench) -> None:
-    for number in range(30):
-        bench.apply((b"k%03d" % number, b""))
-    stream = bench.reader.range_stream(RangeOp(b"k", b"l"), bench.model.revision, 0, target=1)
-    next(stream)
-    bench.apply((b"z", b""))
-    bench.mark_compacted(bench.model.revision)
-    with pytest.raises(Compacted):
-        list(stream)
-
-
-def test_replay_gives_whole_revisions_with_what_they_replaced(bench: Bench) -> None:
-    bench.apply((b"a", b"1"), (b"b", b"1"))
-    bench.apply((b"a", b"2"), (b"b", None))
-    bench.apply((b"b", b"3"))
-    found = bench.reader.replay(2, 1 << 20)
-    assert [each.revision for each in found] == [2, 3, 4]
-    for each in found:
-        events = bench.model.events[each.revision]
-        assert [(event.kind, parse_kv(event.kv), event.prev and parse_kv(event.prev)) for event in each.events] == [
-            (EventKind(kind), kv, old) for kind, kv, old in events
-        ]
-    assert [each.revision for each in bench.reader.replay(2, 1)] == [2]
-    assert [each.revision for each in bench.reader.replay(4, 1)] == [4]
-    assert bench.reader.replay(5, 1) == []
-    assert bench.reader.replay(3, 1, with_prev=False)[0].events[0].prev is None
-
-
-def test_replay_begins_with_the_compact_revision_itself_without_what_it_replaced(bench: Bench) -> None:
-    bench.apply((b"a", b"1"))
-    bench.apply((b"a", b"2"))
-    bench.apply((b"a", b"3"))
-    bench.mark_compacted(3)
-    found = bench.reader.replay(3, 1 << 20)
-    assert [(each.revision, each.events[0].prev is None) for each in found] == [(3, True), (4, False)]
-    with pytest.raises(Compacted):
-        bench.reader.replay(2, 1 << 20)
 
 
 def test_leases_are_attached_at_start(bench: Bench) -> None:

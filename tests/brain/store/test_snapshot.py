@@ -41,7 +41,7 @@ def saved(bench: Bench, tmp_path: Path) -> Path:
 def test_a_good_file_tells_what_it_holds(bench: Bench, saved: Path) -> None:
     info = check(saved)
     assert (info.revision, info.keys, info.digest) == (302, 349, True)
-    assert info.kv_hash == hash_kv(bench.reader.snapshot())
+    assert info.kv_hash == hash_kv(bench.engine.snapshot())
     assert sorted(saved.parent.glob("saved*")) == [saved]
 
 
@@ -55,7 +55,7 @@ def test_a_restored_store_has_the_content_and_another_identity(bench: Bench, sav
     engine = open_engine(f"lmdb://{tmp_path}/new", create=False)
     snapshot = engine.snapshot()
     assert snapshot.revision == 302
-    assert hash_kv(snapshot) == hash_kv(bench.reader.snapshot())
+    assert hash_kv(snapshot) == hash_kv(bench.engine.snapshot())
     assert snapshot.get(Table.META, META_CLUSTER) is None
     engine.close()
 

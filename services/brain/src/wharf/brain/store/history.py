@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from wharf.brain.engine.base import Snapshot, Table
 from wharf.brain.store.churn import Change
-from wharf.brain.store.keys import history_bound, hkey, log_key, parse_kv, parse_log, scan_is_exact, widen
-from wharf.brain.store.shapes import Event, EventKind, Revision
+from wharf.brain.store.keys import history_bound, log_key, parse_kv, parse_log, scan_is_exact, widen
+from wharf.brain.store.shapes import EventKind
 
 
 def rows_at(snapshot: Snapshot, start: bytes, end: bytes | None, revision: int) -> list[tuple[bytes, bytes]]:
@@ -39,11 +39,6 @@ def rows_at(snapshot: Snapshot, start: bytes, end: bytes | None, revision: int) 
     return sorted((key, value) for key, value in rows.items() if start <= key and (end is None or key < end))
 
 
-def previous(snapshot: Snapshot, key: bytes, revision: int) -> bytes | None:
-    """The KeyValue that the event at `revision` on `key` replaced."""
-    return snapshot.get(Table.HISTORY, hkey(key, revision))
-
-
 def changes_since(snapshot: Snapshot, revision: int) -> Iterator[Change]:
     """Births and deaths of keys after `revision`, from the log."""
     for stored, record in snapshot.scan(Table.LOG, log_key(revision + 1), None):
@@ -57,14 +52,3 @@ def changes_of(revision: int, events: Iterable[tuple[int, bytes]]) -> Iterator[C
             yield revision, kv.key, False
         elif kv.create_revision == revision:
             yield revision, kv.key, True
-
-
-def revision_of(snapshot: Snapshot, stored: bytes, record: bytes, with_prev: bool) -> Revision:
-    """A LOG record as events."""
-    number = int.from_bytes(stored, "big")
-    events = []
-    for kind, data in parse_log(record):
-        key = parse_kv(data).key
-        prev = previous(snapshot, key, number) if with_prev else None
-        events.append(Event(EventKind(kind), key, data, prev))
-    return Revision(number, tuple(events))

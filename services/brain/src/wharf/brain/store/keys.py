@@ -66,15 +66,6 @@ def history_bound(key: bytes) -> bytes:
     return key.replace(b"\0", b"\0\xff") if 0 in key else key
 
 
-def split_hkey(stored: bytes) -> tuple[bytes | None, int]:
-    """(key, revision that ended it) of a HISTORY key; the key is None for a long key, whose hash cannot be undone."""
-    revision = int.from_bytes(stored[-8:], "big")
-    if len(stored) == LONG_KEY:
-        return None, revision
-    escaped = stored[:-10]
-    return (escaped.replace(b"\0\xff", b"\0") if 0 in escaped else escaped), revision
-
-
 def log_key(revision: int) -> bytes:
     return revision.to_bytes(8, "big")
 

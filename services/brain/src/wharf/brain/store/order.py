@@ -41,10 +41,3 @@ def passes(op: RangeOp, kv: KeyValue) -> bool:
         and (not op.max_create_revision or kv.create_revision <= op.max_create_revision)
         and (not op.min_create_revision or kv.create_revision >= op.min_create_revision)
     )
-
-
-def next_limit(limit: int, size: int, target: int) -> int:
-    """Keys for a range stream's next message: doubled while messages are small, halved when they are large."""
-    if size < target // 2:
-        return limit * 2
-    return max(1, limit // 2) if size > target * 2 else limit

@@ -21,24 +21,22 @@ from wharf.brain.engine.base import Engine, EngineCorrupt, Snapshot, Table
 from wharf.brain.errors import Compacted, FutureRevision
 from wharf.brain.store._index import Index
 from wharf.brain.store.churn import Change, Churn
-from wharf.brain.store.history import changes_since, revision_of, rows_at
+from wharf.brain.store.history import changes_since, rows_at
 from wharf.brain.store.keys import (
     META_COMPACT,
     encode_kv,
     frame,
     is_long,
-    log_key,
     parse_kv,
     parse_u64,
     range_bounds,
     scan_is_exact,
     skey,
 )
-from wharf.brain.store.order import SORT_KEYS, is_custom, next_limit, passes, reads_all
+from wharf.brain.store.order import SORT_KEYS, is_custom, passes, reads_all
 from wharf.brain.store.pages import KVS_TAG, Page, Span, after, live_keys, log_changes, page_of, read_page
-from wharf.brain.store.shapes import RangeAnswer, RangeOp, Revision, SortOrder, SortTarget
+from wharf.brain.store.shapes import RangeAnswer, RangeOp, SortOrder, SortTarget
 
-FIRST_CHUNK = 10  # keys in the first message of a range stream
 UNBOUNDED = (1 << 63) - 1
 COUNTS = 256  # ranges of the past whose count is remembered, so that the pages of a list need one walk
 Attach = Callable[[bytes, int], None]
@@ -105,9 +103,6 @@ class Reader:
         """Reads below are refused; 0: never compacted."""
         return parse_u64(self._snapshot.get(Table.META, META_COMPACT))
 
-    def meta(self, key: bytes) -> bytes | None:
-        return self._snapshot.get(Table.META, key)
-
     def get(self, key: bytes) -> bytes | None:
         """The live KeyValue of a key, serialized."""
         return self._snapshot.get(Table.NOW, skey(key))
@@ -157,56 +152,6 @@ class Reader:
         parts = self._parts(page, rest._replace(latest=False), left)
         self._churn.pin(span.revision)
         return RangeAnswer(revision_now, b"", returned, count, returned < count, length, parts)
-
-    def range_stream(self, op: RangeOp, revision_now: int, compact_revision: int, target: int) -> Iterator[RangeAnswer]:
-        """etcd's RangeStream: pieces of about `target` bytes; only the last one tells revision (others 0), more and
-        count.
-
-        Every piece is read when it is asked for, at the revision of the first; Compacted when compaction has passed
-        that.
-        """
-        span = self._span(op, revision_now, compact_revision)
-        if op.count_only:
-            yield self.range(op, revision_now, compact_revision)
-            return
-        left = op.limit if op.limit > 0 else UNBOUNDED
-        limit, sent = min(FIRST_CHUNK, left), 0
-        self._churn.pin(span.revision)
-        while True:
-            page = self._page(self._snapshot, span, limit, UNBOUNDED)
-            sent, left = sent + page.taken, left - page.taken
-            following = span._replace(start=after(page), latest=False)
-            if not page.cut or left <= 0:
-                remaining = self.count(following.start, span.end, span.revision) if page.cut else 0
-                yield RangeAnswer(revision_now, page.framed, page.taken, sent + remaining, page.cut, page.length)
-                return
-            yield RangeAnswer(0, page.framed, page.taken, 0, False, page.length)
-            self._check_readable(span.revision)
-            span, limit = following, min(next_limit(limit, page.length, target), left)
-
-    def replay(self, from_revision: int, max_bytes: int, with_prev: bool = True) -> list[Revision]:
-        """Revisions from `from_revision` on, whole, about `max_bytes` of them but at least one; empty when there are
-        none.
-
-        Compacted when the log does not reach back that far. The compact revision itself is still there, without `prev`.
-        """
-        compacted = self.compact_revision()
-        if from_revision < compacted:
-            raise Compacted
-        found: list[Revision] = []
-        size = 0
-        for stored, record in self._snapshot.scan(Table.LOG, log_key(from_revision), None):
-            found.append(
-                revision_of(self._snapshot, stored, record, with_prev and int.from_bytes(stored, "big") != compacted)
-            )
-            size += len(record)
-            if size >= max_bytes:
-                break
-        return found
-
-    def snapshot(self) -> Snapshot:
-        """A snapshot of the newest state for a long job in another thread; the caller closes it."""
-        return self._engine.snapshot()
 
     def _load(self, attach: Attach) -> None:
         long: list[bytes] = []
