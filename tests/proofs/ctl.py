@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wharf.cli.kube.binaries import locate
-
 from proofs.servers import DEBIAN_ETCDCTL
+from wharf.cli.kube.binaries import locate
 
 RELEASES = ("3.4", "3.6")
 _SECONDS = 60.0
@@ -34,7 +33,7 @@ class Ctl:
         return [str(program(self.release)), f"--endpoints={self.url}", *self.flags, *arguments]
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - arguments are the test's
+        return subprocess.run(
             self.words(*arguments),
             input=stdin,
             capture_output=True,
@@ -62,7 +61,7 @@ class Ctl:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """One that goes on; the caller ends it."""
-        return subprocess.Popen(  # noqa: S603 - arguments are the test's
+        return subprocess.Popen(
             self.words(*arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

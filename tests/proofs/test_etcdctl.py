@@ -1,4 +1,6 @@
-"""Both etcdctl releases in use do their work on brain as they do it on etcd: every command group, plain, TLS and mutual TLS."""
+"""Both etcdctl releases in use do their work on brain as they do it on etcd: every command group, plain, TLS and mutual
+TLS.
+"""
 
 from __future__ import annotations
 
