@@ -187,3 +187,11 @@ def test_a_log_may_have_several_outputs(tmp_path: Path) -> None:
         assert brain.stop() == 0
     written = [json.loads(text)["msg"] for text in file.read_text().splitlines()]
     assert written == [line["msg"] for line in brain.lines]
+
+
+def test_a_certificate_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    missing = tmp_path / "server.crt"
+    flags = ("--listen-client-urls=https://127.0.0.1:0", f"--cert-file={missing}", f"--key-file={missing}")
+    with running("--engine=memory:", *flags) as brain:
+        assert str(missing) in brain.wait_line("cannot start")["reason"]
+        assert brain.process.wait(timeout=20) == 1

@@ -39,12 +39,15 @@ class GrpcioFront:
         self.probe_addresses = self._probes.addresses
         for url in self._config.listen_client_urls:
             credentials = self._credentials() if url.scheme == "https" else None
-            server, ports = await serve_grpcio(
-                self._methods,
-                [url.authority],
-                credentials=credentials,
-                limits=RpcLimits(receive_max=self._config.receive_max),
-            )
+            try:
+                server, ports = await serve_grpcio(
+                    self._methods,
+                    [url.authority],
+                    credentials=credentials,
+                    limits=RpcLimits(receive_max=self._config.receive_max),
+                )
+            except RuntimeError as error:  # grpcio's word for an address that cannot be had
+                raise OSError(f"cannot listen on {url.authority}: {error}") from error
             self._servers.append(server)
             self.addresses += tuple(replace(url, port=port).authority for port in ports)
 
