@@ -232,6 +232,7 @@ def test_deletes_of_leases_are_events_too() -> None:
         lease = await ask(store.leases.grant, 0, 60)
         await fill(store, [PutOp(b"b", b"1", lease.lease_id), PutOp(b"a", b"2", lease.lease_id)])
         await ask(store.leases.revoke, lease.lease_id)
+        await settle(hub)
         assert [(event.kind, event.key, event.revision) for event in client.events()[2:]] == [
             ("DELETE", b"a", 4),
             ("DELETE", b"b", 4),

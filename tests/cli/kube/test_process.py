@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -12,14 +13,6 @@ from wharf.cli.kube.process import Process, ProcessFailedError
 
 def shell(tmp_path: Path, script: str) -> Process:
     return Process("shell", ["sh", "-c", script], tmp_path / "logs" / "shell.log")
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
 
 
 def test_ready_when_it_says_so(tmp_path: Path) -> None:
@@ -61,13 +54,15 @@ def test_readiness_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
 def test_children_end_too(tmp_path: Path, how: str) -> None:
     process = shell(tmp_path, "trap '' TERM; (trap '' TERM; sleep 60) & echo child $!; wait").start()
     process.wait_logged("child", 10)
-    child = int(process.output().split()[-1])
+    child = os.pidfd_open(int(process.output().split()[-1]))
     if how == "stop":
         process.stop(0.1)
     else:
         process.kill()
     assert not process.running
-    assert not alive(child)
+    over, _, _ = select.select([child], [], [], 10)
+    os.close(child)
+    assert over
 
 
 def test_stopping_twice_or_never_started_is_harmless(tmp_path: Path) -> None:
