@@ -238,7 +238,7 @@ def generic(
 def test_the_kube_lane_does_what_the_generic_path_does(requests: list[rpc.TxnRequest]) -> None:
     fast, slow = Pending(5), Pending(5)
     leases, slow_leases = Lease42(), Lease42()
-    lane = KubeLane(Header(7, 8, 2), STORED.get, leases)
+    lane = KubeLane(Header(7, 8, 2), STORED.get, STORED, leases)
     lane.room = 1 << 40
     flying: dict[bytes, bytes | None] = {b"b": encode_kv(b"b", 5, 5, 1, b"flying", 0), b"a": None}
     for request in requests:
@@ -264,7 +264,7 @@ def test_the_kube_lane_does_what_the_generic_path_does(requests: list[rpc.TxnReq
 
 
 def test_a_put_without_room_is_refused_whatever_its_compare_says() -> None:
-    lane = KubeLane(Header(7, 8, 2), STORED.get, Lease42())
+    lane = KubeLane(Header(7, 8, 2), STORED.get, STORED, Lease42())
     outcome = lane.submit(kube_txn(expected=77).SerializeToString(), Pending(5), {}, 5, print, print)
     assert isinstance(outcome, NoSpace)
     delete = kube_txn(key=b"a", expected=5, delete=True)
@@ -272,7 +272,7 @@ def test_a_put_without_room_is_refused_whatever_its_compare_says() -> None:
 
 
 def test_an_unknown_lease_is_refused_only_where_it_would_be_used() -> None:
-    lane = KubeLane(Header(7, 8, 2), STORED.get, Lease42())
+    lane = KubeLane(Header(7, 8, 2), STORED.get, STORED, Lease42())
     lane.room = 1 << 40
     assert isinstance(
         lane.submit(kube_txn(lease=99).SerializeToString(), Pending(5), {}, 5, print, print), LeaseNotFound

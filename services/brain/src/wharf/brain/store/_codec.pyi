@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 from wharf.brain.engine.base import Write
@@ -12,9 +12,7 @@ class LeaseBook(Protocol):
     def holds(self, lease_id: int) -> bool: ...
     def move(self, key: bytes, old: int, new: int, undo: list[Callable[[], None]]) -> None: ...
 
-def encode_kv(
-    key: bytes, create_revision: int, mod_revision: int, version: int, value: bytes, lease: int
-) -> bytes: ...
+def encode_kv(key: bytes, create_revision: int, mod_revision: int, version: int, value: bytes, lease: int) -> bytes: ...
 def parse_kv(data: bytes) -> tuple[bytes, int, int, int, bytes, int]:
     """(key, create revision, mod revision, version, value, lease); ValueError when the bytes are no KeyValue."""
 
@@ -54,7 +52,9 @@ class Pending:
 
 class KubeLane:
     room: int
-    def __init__(self, header: Header, get: Callable[[bytes], bytes | None], leases: LeaseBook) -> None: ...
+    def __init__(
+        self, header: Header, get: Callable[[bytes], bytes | None], keys: Container[bytes], leases: LeaseBook
+    ) -> None: ...
     def submit(
         self,
         message: bytes,

@@ -110,7 +110,7 @@ class Store:
         self._commits = Commits(
             self.engine, epoch, self.revision, self, loop.call_soon, loop.call_later, self._limits.commits
         )
-        self._lane = KubeLane(self.header, self._reader.get, self.leases.table)
+        self._lane = KubeLane(self.header, self._reader.get, self._reader.index, self.leases.table)
         self._apply_alarms()
         self._compactor = Compactor(self.engine, self._commits.submit_side, loop.time, loop.call_later)
         self._compactor.start()
