@@ -1,4 +1,4 @@
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from wharf.brain.engine.base import Write
@@ -7,6 +7,9 @@ from wharf.brain.errors import BrainError
 EventTuple = tuple[int, int, bytes, bytes, bytes | None]
 Change = tuple[int, bytes, bytes, bytes | None, bool]
 Entry = tuple[Callable[..., None], object, object, Callable[[BrainError], None] | None]
+
+class KeySet(Protocol):
+    def __contains__(self, key: bytes, /) -> bool: ...
 
 class LeaseBook(Protocol):
     def holds(self, lease_id: int) -> bool: ...
@@ -53,7 +56,7 @@ class Pending:
 class KubeLane:
     room: int
     def __init__(
-        self, header: Header, get: Callable[[bytes], bytes | None], keys: Container[bytes], leases: LeaseBook
+        self, header: Header, get: Callable[[bytes], bytes | None], keys: KeySet, leases: LeaseBook
     ) -> None: ...
     def submit(
         self,
