@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import stat
 import sys
@@ -72,7 +73,15 @@ def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> i
     with contextlib.ExitStack() as outputs:
         _set_up_log(loaded.config, outputs)
         _tell_warnings(loaded)
+        _allow_many_connections()
         return uvloop.run(_run(loaded.config))
+
+
+def _allow_many_connections() -> None:
+    """Every connection is a file; the usual soft limit is meant for programs that use select()."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # then the limit stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: BrainConfig) -> int:
