@@ -62,6 +62,12 @@ def failures(output: str) -> Iterator[str]:
             yield block
 
 
+def interrupted(output: str) -> str:
+    """What a run that did not come to its end says: which tests ran when time was up, else its last words."""
+    at = output.find("panic: ")
+    return output[at : at + 2000] if at >= 0 else output[-5000:]
+
+
 def storage_tests(package: str) -> TestBinary:
     """The test binary of a package below pkg/storage of k8s.io/apiserver, built when the cache lacks it."""
     replacement = source_tree() / "tests/cluster/storagetests/test_server.go"
