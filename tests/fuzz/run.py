@@ -7,7 +7,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["wharf"]):
+with atheris.instrument_imports(include=["wharf", "fuzz"]):
     from fuzz.targets import TARGETS
 
 
