@@ -32,19 +32,19 @@ class Case:
 
     name: str
     op: str
-    filled: bool = True
+    prefix: str = "/registry/bench/"  # of the keys it needs; empty: none
     clients: int = CLIENTS
     budget: float | None = None
     to_the_end: bool = False  # the load ends by itself, with the keys
 
 
 CASES = (
-    Case("create", "create", filled=False, budget=0.6),
+    Case("create", "create", prefix="", budget=0.6),
     Case("get", "get", budget=0.5),
     Case("update (get + txn)", "update", budget=0.7),
     Case("list, 500 keys a page", "list", clients=32, budget=1.0),
     Case("update under 100 watchers", "watch", clients=32),
-    Case("delete", "delete", budget=0.8, to_the_end=True),
+    Case("delete", "delete", prefix="/registry/gone/", budget=0.8, to_the_end=True),
 )
 
 
@@ -71,16 +71,13 @@ class Row:
 def measure(program: Path, server: Server, case: Case, seconds: float) -> Measured:
     length = 600.0 if case.to_the_end else seconds
     warm_up = 0.0 if case.to_the_end else min(2.0, seconds / 3)
-    return loadgen.run(
-        program,
-        server,
-        case.op,
-        clients=case.clients,
-        conns=CONNECTIONS,
-        keys=KEYS,
-        duration=f"{length}s",
-        warmup=f"{warm_up}s",
-    )
+    flags: dict[str, object] = {"prefix": case.prefix} if case.prefix else {}
+    flags |= {"clients": case.clients, "conns": CONNECTIONS, "keys": KEYS}
+    return loadgen.run(program, server, case.op, **flags, duration=f"{length}s", warmup=f"{warm_up}s")
+
+
+def fill(program: Path, server: Server, prefix: str) -> None:
+    loadgen.run(program, server, "fill", prefix=prefix, keys=KEYS, clients=CLIENTS, duration="600s", warmup="0s")
 
 
 def compare(cases: Sequence[Case], rounds: int, seconds: float) -> list[Row]:
@@ -89,11 +86,11 @@ def compare(cases: Sequence[Case], rounds: int, seconds: float) -> list[Row]:
     for round_number in range(rounds):
         for peer in PEERS:
             with running(peer) as server:
-                filled = False
+                filled = {""}
                 for case in cases:
-                    if case.filled and not filled:
-                        loadgen.run(program, server, "fill", keys=KEYS, clients=CLIENTS, duration="600s", warmup="0s")
-                        filled = True
+                    if case.prefix not in filled:
+                        fill(program, server, case.prefix)
+                        filled.add(case.prefix)
                     got = measure(program, server, case, seconds)
                     runs.setdefault((case.name, peer), []).append(got)
                     progress = (

@@ -120,7 +120,8 @@ func update(ctx context.Context, l *load, w *worker) error {
 	return put(ctx, w, key, answer.Kvs[0].ModRevision, l.stamped())
 }
 
-// remove is kube-apiserver's delete, of every key once. The store was filled in key order, so revisions need a read.
+// remove is kube-apiserver's delete, of every key once: the key must be as it was last seen, else it is read. Keys come from a
+// fill of their own and were never updated, so the version stands for the revision that only their writer knows.
 func remove(ctx context.Context, l *load, w *worker) error {
 	n := l.next.Add(1) - 1
 	if n >= int64(l.keys) {
@@ -128,8 +129,9 @@ func remove(ctx context.Context, l *load, w *worker) error {
 	}
 	key := l.key(n)
 	answer, err := w.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(key), ">", 0)).
+		If(clientv3.Compare(clientv3.Version(key), "=", 1)).
 		Then(clientv3.OpDelete(key)).
+		Else(clientv3.OpGet(key)).
 		Commit()
 	if err == nil && !answer.Succeeded {
 		return errConflict

@@ -43,8 +43,16 @@ class Session:
         self.client.close()
 
     def run(self, program: Sequence[Step]) -> None:
+        """On whatever the server has been through."""
         base, deleted = self._clean_start()
-        run = _Run(self.client, Model.compacted_at_start(deleted, self.rules), base - 1)
+        self._run(program, Model.compacted_at_start(deleted, self.rules), base - 1)
+
+    def run_fresh(self, program: Sequence[Step]) -> None:
+        """On a server that nobody has written to or compacted yet; for what can only be seen there."""
+        self._run(program, Model(rules=self.rules), 0)
+
+    def _run(self, program: Sequence[Step], model: Model, offset: int) -> None:
+        run = _Run(self.client, model, offset)
         try:
             for step in program:
                 run.step(step)

@@ -189,7 +189,7 @@ class Model:
         for old in [revision for revision in self.states if revision < self.compacted]:
             del self.states[old]
             del self.events[old]
-        if not self.rules.keeps_deletes_at_compact_revision:
+        if self.compacted in self.events and not self.rules.keeps_deletes_at_compact_revision:
             kept = [event for event in self.events[self.compacted] if event.type != kv_pb2.Event.DELETE]
             self.events[self.compacted] = kept
         return rpc_pb2.CompactionResponse(header=header(self.revision))
