@@ -60,8 +60,13 @@ def test_every_option_of_a_range_is_carried() -> None:
     )
 
 
-def test_negative_limit_and_revision_mean_none() -> None:
-    assert decode.range_op(rpc.RangeRequest(key=b"k", limit=-1, revision=-5)) == RangeOp(b"k")
+def test_a_negative_limit_means_none() -> None:
+    assert decode.range_op(rpc.RangeRequest(key=b"k", limit=-1)) == RangeOp(b"k")
+
+
+def test_a_negative_revision_is_the_store_s_to_judge() -> None:
+    """Now for a Range, refused as compacted in a Txn."""
+    assert decode.range_op(rpc.RangeRequest(key=b"k", revision=-5)) == RangeOp(b"k", revision=-5)
 
 
 def test_a_missing_key_is_told_before_a_bad_sort() -> None:

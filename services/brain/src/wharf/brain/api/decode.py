@@ -96,7 +96,7 @@ def range_op(request: rpc.RangeRequest) -> RangeOp:
         key=request.key,
         range_end=request.range_end,
         limit=max(request.limit, 0),
-        revision=max(request.revision, 0),
+        revision=request.revision,
         sort_order=order,
         sort_target=target,
         keys_only=request.keys_only,

@@ -32,7 +32,7 @@ class RangeOp:
     key: bytes
     range_end: bytes = b""
     limit: int = 0
-    revision: int = 0
+    revision: int = 0  # 0 or less: now
     sort_order: SortOrder = SortOrder.NONE
     sort_target: SortTarget = SortTarget.KEY
     keys_only: bool = False

@@ -129,7 +129,7 @@ def check_op(op: RangeOp | PutOp | DeleteOp, world: World) -> None:
             raise LeaseNotFound
         if (op.ignore_value or op.ignore_lease) and world.view.get(op.key) is None:
             raise KeyNotFound
-    elif isinstance(op, RangeOp) and op.revision > 0:
+    elif isinstance(op, RangeOp) and op.revision != 0:  # below zero is as good as compacted
         if op.revision > world.revision:
             raise FutureRevision
         if op.revision < world.compact_revision:
