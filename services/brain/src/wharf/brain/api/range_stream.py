@@ -69,7 +69,9 @@ class RangeStream:
             self._call.finish()
             return True
         self._call.send(self._encoder.stream_chunk(framed, None, 0))
-        self._op = replace(op, key=last_key(framed) + b"\0", revision=op.revision if op.revision > 0 else self._revision)
+        self._op = replace(
+            op, key=last_key(framed) + b"\0", revision=op.revision if op.revision > 0 else self._revision
+        )
         self._chunk = next_chunk(wanted, len(framed), self._target_bytes)
         return False
 
