@@ -31,6 +31,7 @@ class Alarms:
         self._quota = quota_bytes
         self._raised: set[str] = set()
         self._raising = False
+        self._waiting: list[Callable[[], None]] = []  # refusals that go out once the alarm is durable
 
     def load(self, snapshot: Snapshot) -> None:
         for key, _ in snapshot.scan(Table.META, ALARM_PREFIX, prefix_end(ALARM_PREFIX)):
@@ -70,5 +71,15 @@ class Alarms:
         self._raising = True
         set_alarm(NOSPACE, True, self._answered)
 
+    def once_raised(self, refuse: Callable[[], None]) -> None:
+        """Give a refusal for want of space; whoever gets it finds the alarm raised, now and after a restart."""
+        if self._raising:
+            self._waiting.append(refuse)
+        else:
+            refuse()
+
     def _answered(self, _: BrainError | None) -> None:
         self._raising = False
+        waiting, self._waiting = self._waiting, []
+        for refuse in waiting:
+            refuse()

@@ -199,6 +199,10 @@ class Store:
             self._commits.admit()
             self.charge(cost(op))
             committed = self._apply(op)
+        except NoSpace as error:
+            refusal = error
+            self._alarms.once_raised(lambda: done(refusal))
+            return
         except BrainError as error:
             done(error)
             return
@@ -226,7 +230,9 @@ class Store:
         elif isinstance(outcome, BrainError):
             if isinstance(outcome, NoSpace):
                 self._alarms.out_of_space(self.set_alarm)
-            fail(outcome)
+                self._alarms.once_raised(lambda: fail(outcome))
+            else:
+                fail(outcome)
         return True
 
     def compact(self, revision: int, physical: bool, done: Callable[[BrainError | None], None]) -> None:
