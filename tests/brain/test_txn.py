@@ -231,6 +231,12 @@ def test_a_pinned_range_reads_history(revision: int) -> None:
     assert cast(RangeAnswer, answers(run(txn(RangeOp(b"a", revision=revision))))[0]).count == revision
 
 
+def test_the_header_of_a_pinned_range_says_where_the_transaction_stands() -> None:
+    before, _, after = answers(run(txn(RangeOp(b"a", revision=5), PutOp(b"c", b"1"), RangeOp(b"a", revision=5))))
+    assert cast(RangeAnswer, before).revision == REVISION
+    assert cast(RangeAnswer, after).revision == REVISION + 1
+
+
 # ranges over pending state
 
 C = KeyValue(b"c", 2, 9, 2, b"a", 0)

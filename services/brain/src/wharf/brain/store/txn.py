@@ -10,7 +10,7 @@ Invariants, all etcd's:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wharf.brain.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
@@ -157,7 +157,7 @@ class _Run:
         if isinstance(op, DeleteOp):
             return self._delete(op)
         if op.revision > 0:
-            return self._world.at_revision(op)
+            return replace(self._world.at_revision(op), revision=self._revision())
         return answer_range(select(self._view, op.key, op.range_end), op, self._revision())
 
     def _revision(self) -> int:
