@@ -40,7 +40,8 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
     cdef Session session = <Session>user_data
     cdef Stream stream = session.current
     cdef nghttp2_vec name_at, value_at
-    if stream is None:
+    cdef int verdict
+    if stream is None or stream.malformed:
         return 0
     try:
         name_at = nghttp2_rcbuf_get_buf(name)
@@ -51,6 +52,11 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
             if stream.header_bytes > 16 * session.header_list_max:
                 session.violate("a header list beyond all measure", "header_list_too_large")
             return 0
+        if session.server:
+            verdict = judge_header(stream, name_at.base, name_at.len, value_at.base, value_at.len)
+            if verdict != TAKE:
+                stream.malformed = verdict == REJECT
+                return 0
         if stream.on_header(name_at.base, name_at.len, value_at.base, value_at.len):
             stream.store_pair(name, value)
         return 0
@@ -62,6 +68,7 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
     cdef Session session = <Session>user_data
     cdef Stream stream
     cdef void *known
+    cdef bint ended
     cdef int kind = frame.hd.type
     try:
         if kind == NGHTTP2_DATA:
@@ -70,7 +77,7 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
                 if known is not NULL:
                     stream = <Stream>known
                     stream.remote_ended = True
-                    stream.on_end()
+                    session.end_body(stream)
             elif frame.hd.length == 0:
                 session.spend(1)
         elif kind == NGHTTP2_HEADERS:
@@ -78,13 +85,18 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
             stream = session.current
             session.current = None
             if stream is not None:
-                if stream.in_trailers:
+                ended = frame.hd.flags & NGHTTP2_FLAG_END_STREAM
+                if session.server and not (ended if stream.in_trailers else is_whole_head(stream)):
+                    stream.malformed = True
+                if stream.malformed:
+                    session.refuse_malformed(stream)
+                elif stream.in_trailers:
                     stream.on_trailers()
                 else:
                     stream.on_head()
-                if frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+                if ended:
                     stream.remote_ended = True
-                    stream.on_end()
+                    session.end_body(stream)
         elif kind == NGHTTP2_PING:
             if frame.hd.flags & NGHTTP2_FLAG_ACK:
                 session.ping_acks += 1
@@ -124,6 +136,7 @@ cdef int _on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int 
 cdef int _on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t length,
                         void *user_data) noexcept:
     cdef Session session = <Session>user_data
+    cdef Stream stream
     cdef void *known = nghttp2_session_get_stream_user_data(ng, stream_id)
     try:
         session.hold(length)
@@ -132,8 +145,15 @@ cdef int _on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id, c
         if known is NULL:
             session.held -= length
             nghttp2_session_consume_stream(ng, stream_id, length)
+            return 0
+        stream = <Stream>known
+        stream.arrived += length
+        if session.server and not stream.malformed and not fits_length(stream, False):
+            session.refuse_malformed(stream)
+        if stream.malformed:
+            session.release(stream, length)
         else:
-            (<Stream>known).on_data(data, length)
+            stream.on_data(data, length)
         return 0
     except BaseException as error:
         return session._fail(error)

@@ -96,10 +96,16 @@ cdef extern from "nghttp2/nghttp2.h":
         nghttp2_session_callbacks *,
         int (*)(nghttp2_session *, nghttp2_frame *, const uint8_t *, size_t, nghttp2_data_source *, void *) noexcept)
 
+    int nghttp2_check_header_name(const uint8_t *, size_t)
+    int nghttp2_check_header_value(const uint8_t *, size_t)
+    int nghttp2_check_method(const uint8_t *, size_t)
+    int nghttp2_check_path(const uint8_t *, size_t)
+
     int nghttp2_option_new(nghttp2_option **)
     void nghttp2_option_del(nghttp2_option *)
     void nghttp2_option_set_no_auto_window_update(nghttp2_option *, int)
     void nghttp2_option_set_no_closed_streams(nghttp2_option *, int)
+    void nghttp2_option_set_no_http_messaging(nghttp2_option *, int)
     void nghttp2_option_set_max_outbound_ack(nghttp2_option *, size_t)
     void nghttp2_option_set_max_settings(nghttp2_option *, size_t)
     void nghttp2_option_set_max_continuations(nghttp2_option *, size_t)
@@ -182,6 +188,8 @@ cdef class Session:
     cdef int charge_reset(self) except -1
     cdef int spend(self, int64_t cost) except -1
     cdef int violate(self, str reason, str debug, uint32_t code=*) except -1
+    cdef int refuse_malformed(self, Stream stream) except -1
+    cdef int end_body(self, Stream stream) except -1
     cdef int check_closed(self, int32_t stream_id, bint headers) except -1
     cdef int feed(self, const uint8_t *data, size_t length) except -1
     cdef int scan(self, const uint8_t *data, size_t length) except -1
@@ -201,6 +209,10 @@ cdef class Stream:
     cdef size_t pair_count, pair_capacity, header_bytes
     cdef readonly bint oversized, remote_ended, closed, head_submitted
     cdef bint in_trailers, deferred, ending, is_ready
+    # what the request has shown so far: see _messages.pxi
+    cdef uint32_t seen
+    cdef uint64_t announced, arrived
+    cdef bint malformed
     # bytes waiting for the peer's window
     cdef list segments
     cdef size_t segment_at, segment_offset

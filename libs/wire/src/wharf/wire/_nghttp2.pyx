@@ -14,7 +14,10 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.ref cimport Py_XDECREF
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
+
+cdef extern from "strings.h" nogil:
+    int strncasecmp(const char *, const char *, size_t)
 
 import logging
 
@@ -75,6 +78,7 @@ cdef class Session:
         nghttp2_option_new(&option)
         nghttp2_option_set_no_auto_window_update(option, 1)
         nghttp2_option_set_no_closed_streams(option, 1)
+        nghttp2_option_set_no_http_messaging(option, self.server)  # _messages.pxi judges requests
         nghttp2_option_set_max_outbound_ack(option, acks_max)
         nghttp2_option_set_max_continuations(option, continuations_max)
         nghttp2_option_set_max_send_header_block_length(option, 1 << 20)
@@ -198,6 +202,18 @@ cdef class Session:
             if self.reset_tokens < 0:
                 self.violate("too many streams reset", "rapid_reset")
         return 0
+
+    cdef int refuse_malformed(self, Stream stream) except -1:
+        """The message breaks HTTP's rules: the stream ends, the connection goes on."""
+        stream.malformed = True
+        nghttp2_submit_rst_stream(self.ng, 0, stream.id, NGHTTP2_PROTOCOL_ERROR)
+        return self.charge_reset()
+
+    cdef int end_body(self, Stream stream) except -1:
+        """The peer sends no more on this stream."""
+        if self.server and not stream.malformed and not fits_length(stream, True):
+            return self.refuse_malformed(stream)
+        return 0 if stream.malformed else stream.on_end()
 
     cdef int check_closed(self, int32_t stream_id, bint headers) except -1:
         """A frame for a stream that is over: an error, unless we ended it ourselves and the frame was already on its way."""
@@ -417,4 +433,5 @@ cdef class Session:
 
 
 include "_events.pxi"
+include "_messages.pxi"
 include "_callbacks.pxi"
