@@ -32,14 +32,14 @@ class Ctl:
     def words(self, *arguments: str) -> list[str]:
         return [str(program(self.release)), f"--endpoints={self.url}", *self.flags, *arguments]
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str = "", seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.words(*arguments),
             input=stdin,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_SECONDS,
+            timeout=seconds,
             check=False,
             env={**os.environ, "ETCDCTL_API": "3"},
         )

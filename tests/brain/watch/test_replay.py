@@ -248,6 +248,7 @@ def test_a_watch_on_the_start_of_time_works() -> None:
         await settle(hub)
         await submit(store, PutOp(b"a", b"1"))
         await submit(store, DeleteOp(b"a"))
+        await settle(hub)
         assert revisions(client) == [2, 3]
 
     run(body)
