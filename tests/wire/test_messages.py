@@ -1,4 +1,4 @@
-"""Which requests are well-formed HTTP messages: the malformed are reset, one stream each, and the connection goes on."""
+"""Which requests are well-formed HTTP messages: the malformed are reset, one stream each; the connection goes on."""
 
 from __future__ import annotations
 
