@@ -98,7 +98,8 @@ class TlsAcceptor:
                     self._refuse_plain(sock, address, first)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self._host.counters.handshakes_failed += 1
-            log.info("TLS handshake with %s failed: %s", address, error or "timeout")
+            why = "not done in time" if isinstance(error, TimeoutError) else str(error) or "the peer closed the connection"
+            log.info("TLS handshake with %s failed: %s", address, why)
             sock.close()
         except asyncio.CancelledError:
             sock.close()
