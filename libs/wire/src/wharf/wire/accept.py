@@ -98,7 +98,7 @@ class TlsAcceptor:
                     self._refuse_plain(sock, address, first)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self._host.counters.handshakes_failed += 1
-            why = "not done in time" if isinstance(error, TimeoutError) else str(error) or "the peer closed the connection"
+            why = "not done in time" if isinstance(error, TimeoutError) else str(error) or "closed by the peer"
             log.info("TLS handshake with %s failed: %s", address, why)
             sock.close()
         except asyncio.CancelledError:
