@@ -13,20 +13,35 @@ from proofs import servers
 from proofs.ctl import RELEASES, Ctl, lines_until
 from wharf.cli.kube.pki import Authority
 
+Flags = tuple[str, ...]
 
-@pytest.fixture(scope="module", params=("brain", "etcd-3.6"))
-def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A server without TLS; etcd is here to show that the tests ask for what etcdctl really gets."""
-    store = servers.start(request.param, tmp_path_factory.mktemp("ctl"))
-    yield store
+
+@pytest.fixture(scope="module", params=("brain", "brain-mtls", "etcd-3.6"))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Flags]]:
+    """A server and the flags a client needs; etcd is here to show that the tests ask for what etcdctl really gets."""
+    folder = tmp_path_factory.mktemp("ctl")
+    if request.param == "brain-mtls":
+        store = Store(folder, name="brain", tls=True).start()
+        flags = known_client(folder)
+    else:
+        store, flags = servers.start(request.param, folder), ()
+    yield store, flags
     store.stop()
 
 
 @pytest.fixture(params=RELEASES)
-def ctl(plain: Store, request: pytest.FixtureRequest) -> Iterator[Ctl]:
-    ctl = Ctl(request.param, plain.url)
+def ctl(server: tuple[Store, Flags], request: pytest.FixtureRequest) -> Iterator[Ctl]:
+    store, flags = server
+    ctl = Ctl(request.param, store.url, flags)
     yield ctl
     ctl("del", "", "--from-key")
+
+
+def known_client(folder: Path) -> Flags:
+    """Flags of a client whose certificate the server's authority has signed."""
+    authority = Authority(folder / "pki")
+    pair = authority.client("ctl", "etcdctl")
+    return (f"--cacert={authority.cert}", f"--cert={pair.cert}", f"--key={pair.key}")
 
 
 def fill(ctl: Ctl, *pairs: str) -> int:
@@ -257,15 +272,11 @@ def test_tls(release: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_mutual_tls(release: str, tmp_path: Path) -> None:
+def test_mutual_tls_refuses_strangers(release: str, tmp_path: Path) -> None:
     store = Store(tmp_path, name="brain", tls=True).start()
     try:
         authority = Authority(tmp_path / "pki")
-        client = authority.client("ctl", "etcdctl")
-        known = (f"--cacert={authority.cert}", f"--cert={client.cert}", f"--key={client.key}")
-        ctl = Ctl(release, store.url, known)
-        assert ctl("put", "k", "v") == "OK\n"
-        assert ctl("get", "k") == "k\nv\n"
+        assert Ctl(release, store.url, known_client(tmp_path))("put", "k", "v") == "OK\n"
         foreign = Authority(tmp_path / "foreign").client("ctl", "etcdctl")
         wrong = (f"--cacert={authority.cert}", f"--cert={foreign.cert}", f"--key={foreign.key}", "--dial-timeout=2s")
         assert Ctl(release, store.url, wrong).refused("get", "k")
