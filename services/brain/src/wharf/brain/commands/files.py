@@ -1,31 +1,23 @@
-"""`wharf brain snapshot save`, `restore` and `check`: what operators do with a store that is not the server itself.
-
-Each is a function of its own flags that returns an exit code and says on stderr, in one line, what went wrong.
-"""
+"""`wharf brain snapshot save`, `restore` and `check`: a store as a file."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from wharf.brain.commands.running import CommandFailed, run
 from wharf.brain.engine import open_engine
-from wharf.brain.engine.base import EngineError
-from wharf.common.config import ConfigError, HelpRequested, Loaded, Schema, load, option
+from wharf.common.config import Loaded, Schema, load, option
 from wharf.common.parsers import DURATION, PATH, Url, integer, url
 
 if TYPE_CHECKING:
     import grpc
 
 _CHECKSUM: Final = hashlib.sha256().digest_size
-
-
-class CommandFailed(Exception):
-    """A command could not do its work; the text is for the terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,42 +69,16 @@ _CHECK: Final = Schema(
 )
 
 
-def find_command(argv: Sequence[str]) -> tuple[Callable[[Sequence[str], Mapping[str, str]], int], Sequence[str]] | None:
-    """(command, its own words) if `argv` begins with one."""
-    match list(argv[:2]):
-        case ["snapshot", "save"]:
-            return save, argv[2:]
-        case ["restore", *_]:
-            return restore, argv[1:]
-        case ["check", *_]:
-            return check, argv[1:]
-    return None
-
-
 def save(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return _run(lambda: _save(load(_SAVE, argv, environment)))
+    return run(lambda: _save(load(_SAVE, argv, environment)))
 
 
 def restore(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return _run(lambda: _restore(load(_RESTORE, argv, environment)))
+    return run(lambda: _restore(load(_RESTORE, argv, environment)))
 
 
 def check(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return _run(lambda: _check(load(_CHECK, argv, environment)))
-
-
-def _run(work: Callable[[], str]) -> int:
-    try:
-        sys.stdout.write(work() + "\n")
-    except HelpRequested as help_:
-        sys.stdout.write(help_.text)
-    except ConfigError as error:
-        sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
-        return error.exit_code
-    except (CommandFailed, EngineError, OSError) as error:
-        sys.stderr.write(f"wharf brain: {error}\n")
-        return 1
-    return 0
+    return run(lambda: _check(load(_CHECK, argv, environment)))
 
 
 def _save(loaded: Loaded[SaveOptions]) -> str:
