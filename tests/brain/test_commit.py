@@ -210,7 +210,7 @@ def test_side_batches_alternate_with_others() -> None:
         async with running(engine) as store:
             landed: list[object] = []
             for number in range(3):
-                store._commits.submit_side([(Table.META, b"x", b"%d" % number)], landed.append)
+                store.leading._commits.submit_side([(Table.META, b"x", b"%d" % number)], landed.append)
                 store.submit(PutOp(b"k%d" % number, b"v"), landed.append)
                 await asyncio.sleep(0)
             await submit(store, PutOp(b"last", b"v"))

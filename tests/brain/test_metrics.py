@@ -56,7 +56,7 @@ def test_commits_are_timed_until_they_are_durable() -> None:
 
     async def commit() -> None:
         engine = measured(open_engine("memory:"), registry, clock)
-        epoch = engine.promote()
+        epoch = (await engine.promote()).epoch
         done = asyncio.Event()
         revision = engine.snapshot().revision
         engine.submit(Batch(epoch, revision, revision + 1, []), lambda _: done.set())

@@ -16,9 +16,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from wharf.brain.engine.delta import Delta, Position
+
 META_FORMAT = b"format"  # FORMAT, written when the store is made
 META_REVISION = b"revision"  # 8 bytes, big endian; kept by the engine from `Batch.revision`
 META_EPOCH = b"epoch"  # 8 bytes, big endian; kept by the engine, raised by `promote`
+META_LEASE = (
+    b"lease_ms"  # 8 bytes, big endian; kept by shared engines: how long the epoch's leader may believe it leads
+)
 FORMAT = b"wharf-brain 1"
 FIRST_REVISION = 1  # of a store nothing was ever written to
 
@@ -64,8 +69,25 @@ class EngineCorrupt(EngineError):
     """The stored bytes cannot be trusted; the message says what to do."""
 
 
+class Diverged(EngineError):
+    """The replica holds what the authority does not: the authority has lost acknowledged state, or is another one."""
+
+
 class EngineLocked(EngineError):
     """Another process has the store open."""
+
+
+Resolution = bool | EngineError
+"""What became of a batch: True it landed, False it did not and never will; `Fenced`: somebody else writes now; any other
+error: not known yet, ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The fence as this writer holds it."""
+
+    epoch: int
+    previous_lease_ms: int = 0  # how long the writer before may go on believing after its last renewal
 
 
 class Snapshot(Protocol):
@@ -113,13 +135,16 @@ class Engine(Protocol):
         order.
         """
 
-    def commit(self, batch: Batch) -> None:
-        """Land a batch and wait for it; raises what `submit` would report. For tools and start-up, while nothing
-        is submitted.
+    def resolve(self, batch: Batch, done: Callable[[Resolution], None]) -> None:
+        """What became of a submitted batch that was reported as `CommitUnknown`; `done` may be called at once.
+
+        After True the local state shows the batch, after False it may be submitted again.
         """
 
-    def promote(self) -> int:
-        """Raise the fence; returns the new epoch. Batches of any earlier epoch are refused from now on."""
+    async def promote(self, lease_ms: int = 0) -> Promotion:
+        """Raise the fence: batches of any earlier epoch are refused from now on, and the snapshots that are taken
+        afterwards show everything that landed before. `lease_ms` is kept for whoever raises it next.
+        """
 
     def size(self) -> int:
         """Bytes the engine occupies on disk."""
@@ -140,3 +165,64 @@ class Engine(Protocol):
         """Write a consistent copy to `path` while writes go on; blocking, callable from a worker thread."""
 
     def close(self) -> None: ...
+
+
+def resolved(engine: Engine, batch: Batch) -> Resolution:
+    """`Engine.resolve` for engines whose snapshots show what is committed: their own state tells."""
+    try:
+        snapshot = engine.snapshot()
+        try:
+            revision, epoch = snapshot.revision, snapshot.get(Table.META, META_EPOCH)
+        finally:
+            snapshot.close()
+    except EngineError as error:
+        return error
+    if epoch != batch.epoch.to_bytes(8, "big") or revision not in (batch.expected_revision, batch.revision):
+        return Fenced("another writer has taken over")
+    return (
+        revision == batch.revision != batch.expected_revision
+    )  # a batch that moves nothing lands twice as well as once
+
+
+class LocalEngine(Engine, Protocol):
+    """An engine of one machine: what is committed is what its snapshots show."""
+
+    def commit(self, batch: Batch) -> None:
+        """Land a batch and wait for it; raises what `submit` would report. For tools and start-up, while nothing
+        is submitted.
+        """
+
+
+class SharedEngine(Engine, Protocol):
+    """An engine of several nodes: one authority far away, and on each node a replica that its snapshots show.
+
+    `submit`, `resolve` and `promote` are the leader's; a follower's replica moves by `apply` and `catch_up`. The two never
+    overlap: who leads does not follow. `open` before anything else.
+    """
+
+    on_landed: Callable[[Delta], None] | None  # told of every batch of ours the moment the authority has it
+
+    async def open(self) -> None:
+        """Connect, make or check the schema, and load the replica; EngineError says what is wrong."""
+
+    def position(self) -> Position:
+        """Where the replica stands."""
+
+    def apply(self, delta: Delta, done: Callable[[EngineError | None], None]) -> bool:
+        """Move the replica by one delta; False, and nothing is done, unless it follows on `position`.
+
+        `done` comes once snapshots show it; deltas may be applied while earlier ones are under way.
+        """
+
+    async def catch_up(self) -> Position:
+        """Read from the authority what the replica lacks and apply it; afterwards the replica shows at least everything
+        that was committed when this was called. EngineError when the authority does not answer.
+
+        Diverged (an `EngineError`): the replica holds what the authority has lost; it must be loaded anew (`reload`).
+        """
+
+    async def reload(self) -> None:
+        """Throw the replica away and load it whole. Open snapshots stay as they are."""
+
+    async def aclose(self) -> None:
+        """Let go of connections, then `close`."""

@@ -27,7 +27,17 @@ from weakref import ref
 from wharf.brain.engine import lmdb_dir
 from wharf.brain.engine._commit import FENCED, UNKNOWN, Committer
 from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, LmdbError, ReadTxn, describe, grow_map
-from wharf.brain.engine.base import Batch, CommitUnknown, EngineCorrupt, EngineError, EngineFull, Fenced
+from wharf.brain.engine.base import (
+    Batch,
+    CommitUnknown,
+    EngineCorrupt,
+    EngineError,
+    EngineFull,
+    Fenced,
+    Promotion,
+    Resolution,
+    resolved,
+)
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +123,13 @@ class LmdbEngine:
         if error is not None:
             raise error
 
-    def promote(self) -> int:
+    def resolve(self, batch: Batch, done: Callable[[Resolution], None]) -> None:
+        done(resolved(self, batch))
+
+    async def promote(self, lease_ms: int = 0) -> Promotion:
         self._check_open()
         try:
-            return self._env.raise_epoch()
+            return Promotion(self._env.raise_epoch())
         except LmdbError as error:
             raise self._error(error.code, None) or EngineError(str(error)) from error
 

@@ -21,7 +21,10 @@ from wharf.brain.engine.base import (
     Batch,
     EngineError,
     Fenced,
+    Promotion,
+    Resolution,
     Table,
+    resolved,
 )
 
 RECORD = struct.Struct(">BII")  # of a backup: table, length of the key, length of the value
@@ -178,11 +181,14 @@ class MemoryEngine:
                 tables[table].put(key, value)
         tables[Table.META].put(META_REVISION, batch.revision.to_bytes(8, "big"))
 
-    def promote(self) -> int:
+    def resolve(self, batch: Batch, done: Callable[[Resolution], None]) -> None:
+        done(resolved(self, batch))
+
+    async def promote(self, lease_ms: int = 0) -> Promotion:
         self._check_open()
         epoch = self._number(META_EPOCH) + 1
         self._writable()[Table.META].put(META_EPOCH, epoch.to_bytes(8, "big"))
-        return epoch
+        return Promotion(epoch)
 
     def size(self) -> int:
         return self.size_in_use()

@@ -189,6 +189,20 @@ cpdef bytes event_frame(int kind, bytes kv):
     return data
 
 
+cpdef bytes event_kv(bytes event):
+    """The KeyValue in what `event_frame` made; ValueError for other bytes."""
+    cdef const uchar* begin = <const uchar*> PyBytes_AS_STRING(event)
+    cdef const uchar* end = begin + PyBytes_GET_SIZE(event)
+    cdef uint64_t inner
+    begin = get_varint(begin + 1, end, &inner) if begin < end else NULL
+    if begin != NULL and end - begin > 2 and begin[0] == 0x08:
+        begin += 2
+    begin = get_varint(begin + 1, end, &inner) if begin != NULL and begin < end else NULL
+    if begin == NULL or inner != <uint64_t> (end - begin):
+        raise ValueError("these bytes are no event")
+    return PyBytes_FromStringAndSize(<char*> begin, end - begin)
+
+
 cpdef bytes with_prev(bytes event, bytes prev):
     """The framed event with `prev` as its prev_kv."""
     cdef const uchar* begin = <const uchar*> PyBytes_AS_STRING(event)

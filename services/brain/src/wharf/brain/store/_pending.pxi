@@ -38,8 +38,13 @@ cdef class Header:
         cdef uchar data[22]
         cdef uchar* at = put_number(put_number(data, 0x08, <int64_t> cluster_id), 0x10, <int64_t> member_id)
         self.prefix = PyBytes_FromStringAndSize(<char*> data, at - data)
-        at = put_number(data, 0x20, <int64_t> raft_term)
+        self.set_term(raft_term)
+
+    cpdef int set_term(self, uint64_t raft_term) except -1:
+        cdef uchar data[11]
+        cdef uchar* at = put_number(data, 0x20, <int64_t> raft_term)
         self.suffix = PyBytes_FromStringAndSize(<char*> data, at - data)
+        return 0
 
     cpdef bytes encode(self, int64_t revision):
         cdef Py_ssize_t head = PyBytes_GET_SIZE(self.prefix)

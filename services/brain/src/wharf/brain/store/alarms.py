@@ -34,8 +34,8 @@ class Alarms:
         self._waiting: list[Callable[[], None]] = []  # refusals that go out once the alarm is durable
 
     def load(self, snapshot: Snapshot) -> None:
-        for key, _ in snapshot.scan(Table.META, ALARM_PREFIX, prefix_end(ALARM_PREFIX)):
-            self._raised.add(key[len(ALARM_PREFIX) :].decode())
+        stored = snapshot.scan(Table.META, ALARM_PREFIX, prefix_end(ALARM_PREFIX))
+        self._raised = {key[len(ALARM_PREFIX) :].decode() for key, _ in stored}
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._raised))

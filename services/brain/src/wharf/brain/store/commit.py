@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from wharf.brain.engine.base import (
-    META_EPOCH,
     Batch,
     CommitUnknown,
     Engine,
     EngineError,
     EngineFull,
     Fenced,
-    Table,
+    Resolution,
     Write,
 )
 from wharf.brain.errors import BrainError, CorruptStore, NoLeader, NoSpace, TooManyRequests
@@ -236,28 +235,24 @@ class Commits:
         self.wake()
 
     def _resolve(self, flight: _Flight, attempt: int) -> None:
-        """Ask the engine where it stands until it says; then the batch has landed, or flies again, or we are not the
+        """Ask the engine what became of the batch until it says; then it has landed, or flies again, or we are not the
         writer."""
+        if self._flight is flight:
+            self._engine.resolve(flight.batch, lambda outcome: self._resolved(flight, attempt, outcome))
+
+    def _resolved(self, flight: _Flight, attempt: int, outcome: Resolution) -> None:
         if self._flight is not flight:
-            return
-        try:
-            snapshot = self._engine.snapshot()
-            try:
-                revision, epoch = snapshot.revision, snapshot.get(Table.META, META_EPOCH)
-            finally:
-                snapshot.close()
-        except EngineError as error:
-            log.warning("the engine does not say what became of a batch, asking again: %s", error)
+            return  # halted meanwhile
+        if outcome is True:
+            self._landed(flight)
+        elif outcome is False:
+            self._launch(flight)
+        elif isinstance(outcome, Fenced):
+            self.halt(NoLeader())
+        else:
+            log.warning("the engine does not say what became of a batch, asking again: %s", outcome)
             delay = RESOLVE_DELAYS[min(attempt, len(RESOLVE_DELAYS) - 1)]
             self._call_later(delay, lambda: self._resolve(flight, attempt + 1))
-            return
-        batch = flight.batch
-        if epoch != batch.epoch.to_bytes(8, "big") or revision not in (batch.expected_revision, batch.revision):
-            self.halt(NoLeader())
-        elif revision == batch.revision != batch.expected_revision:
-            self._landed(flight)
-        else:
-            self._launch(flight)  # it did not land, or landing twice is the same
 
     def _tell_idle(self) -> None:
         waiters, self._idle_waiters = self._idle_waiters, []

@@ -30,6 +30,7 @@ META_COMPACTED = b"compacted"  # the compaction walk is finished up to here
 META_CLUSTER = b"cluster"
 META_MEMBER = b"member"
 META_CLOCK = b"clock"
+META_UNFINISHED = b"unfinished"  # the store is being made out of another; not to be served yet
 LEASE_PREFIX = b"lease/"
 ALARM_PREFIX = b"alarm/"
 

@@ -15,10 +15,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from wharf.brain.engine._lmdb import ReadTxn
 from wharf.brain.engine.base import Engine, EngineCorrupt, Snapshot, Table
 from wharf.brain.errors import Compacted, FutureRevision
+from wharf.brain.store._codec import split_log
 from wharf.brain.store._index import Index
 from wharf.brain.store.churn import Change, Churn
 from wharf.brain.store.history import changes_since, rows_at
@@ -26,7 +28,9 @@ from wharf.brain.store.keys import (
     META_COMPACT,
     encode_kv,
     frame,
+    hkey,
     is_long,
+    log_key,
     parse_kv,
     parse_u64,
     range_bounds,
@@ -37,9 +41,13 @@ from wharf.brain.store.order import SORT_KEYS, is_custom, passes, reads_all
 from wharf.brain.store.pages import KVS_TAG, Page, Span, after, live_keys, log_changes, page_of, read_page
 from wharf.brain.store.shapes import RangeAnswer, RangeOp, SortOrder, SortTarget
 
+if TYPE_CHECKING:
+    from wharf.brain.store._codec import EventTuple
+
 UNBOUNDED = (1 << 63) - 1
 COUNTS = 256  # ranges of the past whose count is remembered, so that the pages of a list need one walk
 Attach = Callable[[bytes, int], None]
+Events = list["EventTuple"]
 Counted = tuple[int, bytes, bytes | None]
 """(revision, start, end) of a range."""
 
@@ -53,6 +61,10 @@ class ReadLimits:
     changes: int = 20_000  # births and deaths kept, to count at earlier revisions without walking
 
 
+class LogGap(Exception):
+    """The log no longer reaches back to what is shown."""
+
+
 def _attach_nothing(_: bytes, __: int) -> None: ...
 
 
@@ -63,8 +75,8 @@ class Reader:
         """Reads all live keys into the index; `attach(key, lease)` is called for those attached to a lease."""
         self._engine = engine
         self._limits = limits or ReadLimits()
-        self._snapshot = engine.snapshot()
-        self.revision = self._snapshot.revision
+        self.snapshot = engine.snapshot()
+        self.revision = self.snapshot.revision
         self.index = Index()
         self._long = Index()
         try:
@@ -80,11 +92,14 @@ class Reader:
         engine.relax()
 
     def close(self) -> None:
-        self._snapshot.close()
+        self.snapshot.close()
 
     def advance(self, changes: Sequence[Change]) -> None:
         """Show the engine's newest state, which differs from the one shown by these births and deaths of keys."""
         self.refresh()
+        self._take_changes(changes)
+
+    def _take_changes(self, changes: Sequence[Change]) -> None:
         for _, key, born in changes:
             held = self.index.add(key) if born else self.index.discard(key)
             if held and is_long(key):
@@ -92,20 +107,44 @@ class Reader:
         if changes:
             self._churn.record(changes)
 
+    def follow(self, newer: Snapshot) -> Events:
+        """Show `newer`, a later state of the same engine, by its log; what happened on the way.
+
+        The snapshot shown before stays the caller's to close. LogGap, and nothing moved, when the log is cut off.
+        """
+        events: Events = []
+        changes: list[Change] = []
+        known = self.revision
+        for stored, record in newer.scan(Table.LOG, log_key(known + 1), log_key(newer.revision + 1)):
+            revision = int.from_bytes(stored, "big")
+            if revision != known + 1:
+                raise LogGap(f"revision {known + 1} is gone from the log, the next one is {revision}")
+            known = revision
+            for kind, key, framed, created in split_log(record):
+                prev = None if created else newer.get(Table.HISTORY, hkey(key, revision))
+                events.append((revision, kind, key, framed, prev))
+                if kind or created:
+                    changes.append((revision, key, created))
+        if known != newer.revision:
+            raise LogGap(f"revisions {known + 1} to {newer.revision} are gone from the log")
+        self.snapshot, self.revision = newer, newer.revision
+        self._take_changes(changes)
+        return events
+
     def refresh(self) -> int:
         """Move to the engine's newest state, whose keys must be those of the index; returns its revision."""
-        self._snapshot.close()
-        self._snapshot = self._engine.snapshot()
-        self.revision = self._snapshot.revision
+        self.snapshot.close()
+        self.snapshot = self._engine.snapshot()
+        self.revision = self.snapshot.revision
         return self.revision
 
     def compact_revision(self) -> int:
         """Reads below are refused; 0: never compacted."""
-        return parse_u64(self._snapshot.get(Table.META, META_COMPACT))
+        return parse_u64(self.snapshot.get(Table.META, META_COMPACT))
 
     def get(self, key: bytes) -> bytes | None:
         """The live KeyValue of a key, serialized."""
-        return self._snapshot.get(Table.NOW, skey(key))
+        return self.snapshot.get(Table.NOW, skey(key))
 
     def scan_now(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """(key, KeyValue) of the live keys of a range, in key order. Take it all before the next `advance`."""
@@ -113,7 +152,7 @@ class Reader:
             for key in self.index.keys(start, end):
                 yield key, self._live(key)
         else:
-            yield from self._snapshot.scan(Table.NOW, start, end)
+            yield from self.snapshot.scan(Table.NOW, start, end)
 
     def count(self, start: bytes, end: bytes | None, revision: int) -> int:
         """Keys of the range at `revision`, exactly."""
@@ -135,7 +174,7 @@ class Reader:
             return RangeAnswer(revision_now, b"", 0, self.count(span.start, span.end, span.revision), False)
         if is_custom(op):
             return self._custom(op, span, revision_now)
-        page = self._page(self._snapshot, span, max(op.limit, 0), self._limits.whole)
+        page = self._page(self.snapshot, span, max(op.limit, 0), self._limits.whole)
         if not op.range_end:
             return RangeAnswer(revision_now, page.framed, page.taken, page.taken, False, page.length)
         count = self.count(span.start, span.end, span.revision)
@@ -155,7 +194,7 @@ class Reader:
 
     def _load(self, attach: Attach) -> None:
         long: list[bytes] = []
-        for keys, leased in live_keys(self._snapshot):
+        for keys, leased in live_keys(self.snapshot):
             for lease, key in leased:
                 attach(key, lease)
             if any(map(is_long, keys)):
@@ -167,9 +206,9 @@ class Reader:
             self._long.add(key)
 
     def _changes_after(self, revision: int) -> Iterable[Change]:
-        if isinstance(self._snapshot, ReadTxn):
-            return log_changes(self._snapshot, revision)
-        return changes_since(self._snapshot, revision)
+        if isinstance(self.snapshot, ReadTxn):
+            return log_changes(self.snapshot, revision)
+        return changes_since(self.snapshot, revision)
 
     def _span(self, op: RangeOp, revision_now: int, compact_revision: int) -> Span:
         if op.revision > revision_now:
@@ -224,13 +263,13 @@ class Reader:
         """`_page` without a bound on bytes, and without the bytes where that saves work."""
         if not self._long_in_the_way(span.start, span.end) and scan_is_exact(span.start, span.end):
             if span.latest and not span.keys_only:
-                length, taken = self._snapshot.measure(Table.NOW, span.start, span.end, limit)
+                length, taken = self.snapshot.measure(Table.NOW, span.start, span.end, limit)
                 return Page(b"", taken, length, None, False)
-            if isinstance(self._snapshot, ReadTxn):
-                found = read_page(self._snapshot, span, limit, UNBOUNDED, False)
+            if isinstance(self.snapshot, ReadTxn):
+                found = read_page(self.snapshot, span, limit, UNBOUNDED, False)
                 if found is not None:
                     return found
-        return self._page(self._snapshot, span, limit, UNBOUNDED)
+        return self._page(self.snapshot, span, limit, UNBOUNDED)
 
     def _parts(self, first: Page, span: Span, left: int) -> Iterator[bytes]:
         """The pieces of a large list, `left` (0: all) KeyValues after the first; each is read when it is asked for."""
@@ -239,7 +278,7 @@ class Reader:
         cut = True
         while cut:
             self._check_readable(span.revision)
-            page = self._page(self._snapshot, span, left, self._limits.piece)
+            page = self._page(self.snapshot, span, left, self._limits.piece)
             yield page.framed
             left -= page.taken if left else 0
             cut = page.cut and bool(left or not limited)
@@ -267,5 +306,5 @@ class Reader:
         if span.latest:
             rows: Iterable[tuple[bytes, bytes]] = self.scan_now(span.start, span.end)
         else:
-            rows = rows_at(self._snapshot, span.start, span.end, span.revision)
+            rows = rows_at(self.snapshot, span.start, span.end, span.revision)
         return islice(rows, limit + 1) if limit else rows

@@ -1,64 +1,33 @@
 """The store: etcd's key-value model over an engine, for the loop thread.
 
-Puts the parts together: transactions are evaluated against published state and the batches above it (`txn`,
-`overlay`), gathered and committed (`commit`), then published: snapshot, index, watchers, clients, in this order.
-Reads never see more than is durable.
+A store shows (`present`) and, while it leads, writes (`leading`). A store of one loads and leads at once (`start`); a
+node of several loads, follows, and leads from one promotion to the next (`lead`, `follow`), while its readers and
+watchers stay.
 
 Invariant: `revision` is what is durable and visible, everything acknowledged is at or below it, and it only grows.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import cast
 
-from wharf.brain.engine.base import Batch, Engine, Snapshot, Table, Write
-from wharf.brain.errors import BrainError, Compacted, CorruptStore, FutureRevision, NoSpace, Stopped
-from wharf.brain.store._codec import Header, KubeLane, Pending, frame, parse_kube_range
-from wharf.brain.store.alarms import Alarms
-from wharf.brain.store.commit import CommitLimits, Commits
-from wharf.brain.store.compact import Compactor
-from wharf.brain.store.keys import (
-    LEASE_PREFIX,
-    META_CLOCK,
-    META_CLUSTER,
-    META_COMPACT,
-    META_MEMBER,
-    encode_u64,
-    encode_varint,
-    parse_lease_key,
-    parse_u64,
-    prefix_end,
-)
+from wharf.brain.engine.base import Batch, Engine, LocalEngine, Table, Write
+from wharf.brain.errors import BrainError, NoLeader, Stopped
+from wharf.brain.store._codec import Header
+from wharf.brain.store.commit import CommitLimits
+from wharf.brain.store.keys import META_CLUSTER, META_MEMBER, encode_u64, parse_u64
+from wharf.brain.store.leading import Leading, MetaChanges
 from wharf.brain.store.leases import Leases
-from wharf.brain.store.overlay import Published, View, rewound, select, stacked
-from wharf.brain.store.read import Reader
-from wharf.brain.store.shapes import (
-    Committed,
-    DeleteAnswer,
-    DeleteOp,
-    Op,
-    PutAnswer,
-    PutOp,
-    RangeAnswer,
-    RangeOp,
-    TxnAnswer,
-    TxnOp,
-)
-from wharf.brain.store.ttl import parse_lease
-from wharf.brain.store.txn import World, answer_range, cost, is_read_only, keys_of, plan
+from wharf.brain.store.present import Listener, Present
+from wharf.brain.store.shapes import Committed, DeleteOp, PutOp, RangeAnswer, RangeOp, TxnOp
 from wharf.common.clock import BootClock, Clock
-
-if TYPE_CHECKING:
-    from wharf.brain.store._codec import Entry, EventTuple
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 10.0  # for what was accepted to land
 RAFT_TERM = 2  # there is no raft; clients expect a term that is set and never falls. A fresh etcd's is 2.
 
 
@@ -73,344 +42,192 @@ class Store:
 
     def __init__(self, engine: Engine, clock: Clock | None = None, limits: StoreLimits | None = None) -> None:
         self.engine = engine
-        self.revision = 0
-        self.compact_revision = -1  # -1: nothing was ever compacted
         self.cluster_id = self.member_id = 0
-        self.header = Header(0, 0, RAFT_TERM)
+        self.term = RAFT_TERM
         self._limits = limits or StoreLimits()
-        self._next_compact = -1  # once what is pending has landed
-        self._alarms = Alarms(engine, self._limits.quota_bytes)
-        self._listeners: list[Callable[[Sequence[EventTuple], int], None]] = []
-        self._halt_listeners: list[Callable[[BrainError], None]] = []
+        self.present = Present(engine, self._limits.quota_bytes)
         self._clock = clock or BootClock()
+        self._leading: Leading | None = None
+        self._halt_listeners: list[Callable[[BrainError], None]] = []
         self._stopped = False
-        self._refusal: BrainError | None = None  # what every request is answered with
-        self._reader: Reader
-        self._compactor: Compactor
-        self._published: View
-        self._commits: Commits
-        self._lane: KubeLane
-        self.leases: Leases
 
     # Life
 
     async def start(self) -> None:
-        """Take the engine over and load what lives in memory; EngineError when it cannot be."""
-        loop = asyncio.get_running_loop()
-        epoch = self.engine.promote()
-        self.leases = Leases(self, self._clock, loop.call_later)
+        """A store of one: take the engine over, load what lives in memory, lead; EngineError when it cannot be."""
+        promotion = await self.engine.promote()
+        self._make_ids(promotion.epoch)
+        self.load()
+        self.lead(promotion.epoch, fresh_leases=False)
+
+    def load(self, member_id: int = 0) -> None:
+        """Show what the engine has. `member_id`: who this node is, unless the engine is its own."""
         snapshot = self.engine.snapshot()
         try:
-            self._load_meta(snapshot, epoch)
+            self.cluster_id = parse_u64(snapshot.get(Table.META, META_CLUSTER))
+            self.member_id = member_id or parse_u64(snapshot.get(Table.META, META_MEMBER))
         finally:
             snapshot.close()
-        self.header = Header(self.cluster_id, self.member_id, RAFT_TERM)
-        self._reader = Reader(self.engine, self.leases.table.attach_stored)
-        self._published = Published(self._reader.get, self._reader.scan_now)
-        self._commits = Commits(
-            self.engine, epoch, self.revision, self, loop.call_soon, loop.call_later, self._limits.commits
-        )
-        self._lane = KubeLane(self.header, self._reader.get, self._reader.index, self.leases.table)
-        self._apply_alarms()
-        self._compactor = Compactor(self.engine, self._commits.submit_side, loop.time, loop.call_later)
-        self._compactor.start()
-        self.leases.start()
+        self.present.header = Header(self.cluster_id, self.member_id, self.term)
+        self.present.load()
+        self.present.apply_alarms()
+
+    def lead(self, epoch: int, fresh_leases: bool = True) -> None:
+        """Write from now on, under the fence `epoch` that the engine was promoted to."""
+        self.present.confirmed = max(self.present.confirmed, self.engine_revision())
+        self.present.advance()
+        self._leading = Leading(self.present, epoch, self._clock, self._limits.commits, self._halted, fresh_leases)
+        self._leading.start()
+
+    async def resign(self, error: BrainError) -> None:
+        """Finish what was accepted, then follow; `error` answers what comes or does not finish."""
+        if self._leading is not None:
+            await self._leading.stop()
+            self.follow(error)
+
+    def follow(self, error: BrainError) -> None:
+        """Write no more, at once: what is not answered yet is refused with `error`. Reads go on, of what is shown."""
+        leading, self._leading = self._leading, None
+        if leading is not None:
+            leading.give_up(error)
+        if not self._stopped:
+            self.present.refusal = None
+            self.present.apply_alarms()
+
+    def set_term(self, term: int) -> None:
+        """Of every header from now on."""
+        self.term = term
+        self.present.header.set_term(term)
 
     async def stop(self) -> None:
         """Finish what was accepted, then let go; nothing is accepted any more. The engine stays open."""
         if self._stopped:
             return
         self._stopped = True
-        self.leases.stop()
-        self._compactor.stop()
-        idle = asyncio.Event()
-        self._commits.when_idle(idle.set)
-        try:
-            await asyncio.wait_for(idle.wait(), STOP_SECONDS)
-        except TimeoutError:
-            log.error("the engine does not answer: writes it was given last may or may not be stored")
-        self._commits.halt(Stopped())
-        self._reader.close()
+        if self._leading is not None:
+            await self._leading.stop()
+            self._leading.give_up(Stopped())
+        else:
+            self._halted(Stopped())
+        self.present.reader.close()
 
-    def _load_meta(self, snapshot: Snapshot, epoch: int) -> None:
-        meta = dict(snapshot.scan(Table.META, b"", None))
-        self.revision = snapshot.revision
-        missing: list[Write] = []
-        for name in (META_CLUSTER, META_MEMBER):
-            if name not in meta:
-                meta[name] = encode_u64(secrets.randbits(63) | 1)
-                missing.append((Table.META, name, meta[name]))
-        if missing:
-            self.engine.commit(Batch(epoch, self.revision, self.revision, missing))
-        self.cluster_id, self.member_id = parse_u64(meta[META_CLUSTER]), parse_u64(meta[META_MEMBER])
-        self.compact_revision = self._next_compact = parse_u64(meta.get(META_COMPACT), -1)
-        self.leases.clock.resume(parse_u64(meta.get(META_CLOCK)))
-        self.leases.table.load(
-            [
-                parse_lease(parse_lease_key(key), stored)
-                for key, stored in snapshot.scan(Table.META, LEASE_PREFIX, prefix_end(LEASE_PREFIX))
+    def engine_revision(self) -> int:
+        snapshot = self.engine.snapshot()
+        try:
+            return snapshot.revision
+        finally:
+            snapshot.close()
+
+    def _make_ids(self, epoch: int) -> None:
+        """A store nobody has named yet gets its ids."""
+        snapshot = self.engine.snapshot()
+        try:
+            revision = snapshot.revision
+            missing: list[Write] = [
+                (Table.META, name, encode_u64(secrets.randbits(63) | 1))
+                for name in (META_CLUSTER, META_MEMBER)
+                if snapshot.get(Table.META, name) is None
             ]
-        )
-        self._alarms.load(snapshot)
+        finally:
+            snapshot.close()
+        if missing:
+            cast(LocalEngine, self.engine).commit(Batch(epoch, revision, revision, missing))
 
-    # Reads
-
-    def range(self, op: RangeOp) -> RangeAnswer:
-        """A range of published state: linearizable, because everything acknowledged is published. Raises BrainError."""
-        if self._refusal is not None:
-            raise self._refusal
-        return self._reader.range(op, self.revision, self.compact_revision)
-
-    def range_fast(self, message: bytes) -> bytes | tuple[int, Iterator[bytes]] | None:
-        """RangeResponse for RangeRequest bytes of kube-apiserver's shapes, (length, pieces) of a large one; None: not
-        one.
-
-        Raises BrainError.
-        """
-        shape = parse_kube_range(message)
-        if shape is None or self._refusal is not None:
-            return None
-        key, range_end, limit, revision, keys_only, count_only = shape
-        if not (range_end or revision or keys_only or count_only):
-            kv = self._reader.get(key)
-            head = self.header.encode(self.revision)
-            return head if kv is None else b"%b%b\x20\x01" % (head, frame(0x12, kv))
-        answer = self._reader.range(
-            RangeOp(key, range_end, limit, revision, keys_only=keys_only, count_only=count_only),
-            self.revision,
-            self.compact_revision,
-        )
-        head = self.header.encode(answer.revision)
-        tail = _range_tail(answer)
-        if answer.parts is None:
-            return b"%b%b%b" % (head, answer.framed, tail)
-        return len(head) + answer.framed_length + len(tail), _pieces(head, answer.parts, tail)
-
-    # Writes
-
-    def submit(self, op: TxnOp | PutOp | DeleteOp, done: Callable[[Committed | BrainError], None]) -> None:
-        """One request, already validated; `done` gets its outcome once durable."""
-        try:
-            if self._refusal is not None:
-                raise self._refusal
-            if self._is_settled(op):
-                done(Committed(self.revision, _answer_of(plan(op, self._world(self.revision)).answer)))
-                return
-            self._commits.admit()
-            self.charge(cost(op))
-            committed = self._apply(op)
-        except NoSpace as error:
-            refusal = error
-            self._alarms.once_raised(lambda: done(refusal))
-            return
-        except BrainError as error:
-            done(error)
-            return
-        self._commits.filling.answer(done, committed, op, None)
-        self._commits.wake()
-
-    def submit_fast(self, message: bytes, reply: Callable[[bytes], None], fail: Callable[[BrainError], None]) -> bool:
-        """A TxnRequest of one of kube-apiserver's shapes, from bytes to TxnResponse bytes; False: not one, nothing
-        was done."""
-        commits = self._commits
-        try:
-            if self._refusal is not None:
-                raise self._refusal
-            commits.admit()
-        except BrainError as error:
-            fail(error)
-            return True
-        outcome = self._lane.submit(message, commits.filling, commits.below, self.revision, reply, fail)
-        if outcome is True:
-            commits.wake()
-        elif isinstance(outcome, bytes):
-            reply(outcome)
-        elif outcome is None:
-            return False
-        elif isinstance(outcome, BrainError):
-            if isinstance(outcome, NoSpace):
-                self._alarms.out_of_space(self.set_alarm)
-                self._alarms.once_raised(lambda: fail(outcome))
-            else:
-                fail(outcome)
-        return True
-
-    def compact(self, revision: int, physical: bool, done: Callable[[BrainError | None], None]) -> None:
-        """Refuse reads below `revision` from now on; `physical`: answer only when what this frees is gone."""
-        try:
-            pending = self.pending()
-            if revision <= self._next_compact:
-                raise Compacted
-            if revision > pending.revision:
-                raise FutureRevision
-        except BrainError as error:
-            done(error)
-            return
-
-        def recorded(error: BrainError | None) -> None:
-            if error is None and physical:
-                self._compactor.when_compacted(revision, done)
-            else:
-                done(error)
-
-        before = self._next_compact
-        pending.undo.append(lambda: self._set_next_compact(before))
-        pending.write(Table.META, META_COMPACT, encode_u64(revision))
-        pending.compacts = self._next_compact = revision
-        pending.answer(recorded, None, lambda: self.compact(revision, physical, done), None)
-        self._commits.wake()
-
-    def alarms(self) -> tuple[str, ...]:
-        """Names of raised alarms: "NOSPACE", "CORRUPT"."""
-        return self._alarms.names()
-
-    def set_alarm(self, name: str, raised: bool, done: Callable[[BrainError | None], None]) -> None:
-        """Raise or disarm an alarm."""
-        try:
-            self._commits.admit()
-        except BrainError as error:
-            done(error)
-            return
-
-        def stored(error: BrainError | None) -> None:
-            if error is None:
-                self._alarms.settle(name, raised)
-                self._apply_alarms()
-            done(error)
-
-        pending = self._commits.filling
-        self._alarms.write(pending, name, raised, self.member_id)
-        pending.answer(stored, None, lambda: self.set_alarm(name, raised, done), None)
-        self._commits.wake()
-
-    def on_events(self, listener: Callable[[Sequence[EventTuple], int], None]) -> None:
-        """Call after every publish with (revision, kind, key, framed event, prev KeyValue) tuples and the new
-        revision."""
-        self._listeners.append(listener)
-
-    def on_halt(self, listener: Callable[[BrainError], None]) -> None:
-        """Call when the store serves no more, with the reason: nothing will be published again."""
-        self._halt_listeners.append(listener)
-
-    # What a transaction is evaluated on
-
-    def pending(self) -> Pending:
-        if self._refusal is not None:
-            raise self._refusal
-        self._commits.admit()
-        return self._commits.filling
-
-    def wake(self) -> None:
-        self._commits.wake()
-
-    def view(self) -> View:
-        return stacked(self._published, (self._commits.below, self._commits.filling.now))
-
-    def charge(self, cost: int) -> None:
-        if cost and self._commits.filling.size + cost >= self._lane.room:
-            self._alarms.out_of_space(self.set_alarm)
-            raise NoSpace
-
-    def _world(self, revision: int) -> World:
-        return World(self.view(), revision, self._next_compact, self.leases.table.holds, self._pinned)
-
-    def _apply(self, op: Op) -> Committed:
-        pending = self._commits.filling
-        planned = plan(op, self._world(pending.revision))
-        if planned.changes:
-            pending.record(planned.changes)
-            for key, old, new in planned.moves:
-                self.leases.table.move(key, old, new, pending.undo)
-        return Committed(pending.revision, _answer_of(planned.answer))
-
-    def _is_settled(self, op: Op) -> bool:
-        """Whether published state answers the request as well as the state after all that is pending."""
-        if not is_read_only(op):
-            return False
-        below, now = self._commits.below, self._commits.filling.now
-        if not below and not now:
-            return True
-        return all(not end and key not in below and key not in now for key, end in keys_of(op)) and not _pins(op)
-
-    def _pinned(self, op: RangeOp) -> RangeAnswer:
-        """A range at a revision that a transaction names: published, or still pending."""
-        if op.revision <= self.revision:
-            answer = self._reader.range(op, self.revision, self.compact_revision)
-            if answer.parts is None:
-                return answer
-            return replace(answer, framed=b"".join(answer.parts), parts=None)
-        undo = [
-            (revision, key, prev)
-            for pending in (self._commits.flying, self._commits.filling)
-            if pending is not None
-            for revision, _, key, _, prev in pending.events
-        ]
-        view = rewound(self.view(), undo, op.revision)
-        return answer_range(select(view, op.key, op.range_end), op, self._commits.filling.revision)
-
-    def _set_next_compact(self, revision: int) -> None:
-        self._next_compact = revision
-
-    # Commits: see commit.Owner
-
-    def stamp(self) -> Sequence[Write]:
-        return ((Table.META, META_CLOCK, encode_u64(self.leases.clock.now())),)
-
-    def settle(self, pending: Pending) -> None:
-        self._reader.advance(pending.births)
-        self.revision = pending.revision
-        self.compact_revision = max(self.compact_revision, pending.compacts)
-        self._lane.room = self._alarms.room()
-
-    def announce(self, pending: Pending) -> None:
-        if pending.compacts >= 0:
-            self._compactor.compact(pending.compacts)
-        if pending.events:
-            for listener in self._listeners:
-                listener(pending.events, pending.revision)
-
-    def retry(self, entry: Entry) -> None:
-        done, _, op, fail = entry
-        if fail is not None and isinstance(op, bytes):
-            self.submit_fast(op, done, fail)
-        elif isinstance(op, TxnOp | PutOp | DeleteOp):
-            self.submit(op, done)
-        elif callable(op):
-            op()
-
-    def halt(self, error: BrainError) -> None:
-        self._refusal = error
-        self.leases.stop()
-        if not isinstance(error, Stopped):
-            log.error("the store takes no more requests: %s", error)
+    def _halted(self, error: BrainError) -> None:
+        self.present.refusal = error
         for listener in self._halt_listeners:
             listener(error)
 
-    def _apply_alarms(self) -> None:
-        if self._refusal is None or isinstance(self._refusal, CorruptStore):
-            self._refusal = self._alarms.refusal()
-        self._lane.room = self._alarms.room()
+    # What is shown
 
+    @property
+    def revision(self) -> int:
+        return self.present.revision
 
-def _range_tail(answer: RangeAnswer) -> bytes:
-    """The fields of RangeResponse after its KeyValues: more, count."""
-    more = b"\x18\x01" if answer.more else b""
-    return more + b"\x20" + encode_varint(answer.count) if answer.count else more
+    @property
+    def compact_revision(self) -> int:
+        """Reads below are refused; -1: nothing was ever compacted."""
+        return self.present.compact_revision
 
+    @property
+    def header(self) -> Header:
+        return self.present.header
 
-def _pieces(head: bytes, parts: Iterator[bytes], tail: bytes) -> Iterator[bytes]:
-    yield head
-    yield from parts
-    yield tail
+    def range(self, op: RangeOp) -> RangeAnswer:
+        """A range of published state: linearizable on a leader, because everything acknowledged is published. Raises
+        BrainError."""
+        return self.present.range(op)
 
+    def range_fast(self, message: bytes) -> bytes | tuple[int, Iterator[bytes]] | None:
+        """See `Present.range_fast`."""
+        return self.present.range_fast(message)
 
-def _pins(op: Op) -> bool:
-    if isinstance(op, TxnOp):
-        return any(map(_pins, op.success)) or any(map(_pins, op.failure))
-    return isinstance(op, RangeOp) and op.revision > 0
+    def alarms(self) -> tuple[str, ...]:
+        """Names of raised alarms: "NOSPACE", "CORRUPT"."""
+        return self.present.alarms.names()
 
+    def on_events(self, listener: Listener) -> None:
+        """See `Present.on_events`."""
+        self.present.on_events(listener)
 
-def _answer_of(answer: object) -> TxnAnswer | PutAnswer | DeleteAnswer:
-    if isinstance(answer, TxnAnswer | PutAnswer | DeleteAnswer):
-        return answer
-    raise TypeError(f"not the answer of a write: {answer!r}")
+    def on_jumped(self, listener: Callable[[], None]) -> None:
+        """See `Present.on_jumped`."""
+        self.present.on_jumped(listener)
+
+    def on_halt(self, listener: Callable[[BrainError], None]) -> None:
+        """Call when this store writes no more, with the reason."""
+        self._halt_listeners.append(listener)
+
+    # What a leader does
+
+    @property
+    def leads(self) -> bool:
+        return self._leading is not None
+
+    @property
+    def leading(self) -> Leading:
+        """NoLeader unless this store leads."""
+        if self._leading is None:
+            raise self.present.refusal or NoLeader()
+        return self._leading
+
+    @property
+    def leases(self) -> Leases:
+        """NoLeader unless this store leads."""
+        return self.leading.leases
+
+    def submit(self, op: TxnOp | PutOp | DeleteOp, done: Callable[[Committed | BrainError], None]) -> None:
+        """See `Leading.submit`."""
+        try:
+            self.leading.submit(op, done)
+        except BrainError as error:
+            done(error)
+
+    def submit_fast(self, message: bytes, reply: Callable[[bytes], None], fail: Callable[[BrainError], None]) -> bool:
+        """See `Leading.submit_fast`."""
+        leading = self._leading
+        if leading is None:
+            fail(self.present.refusal or NoLeader())
+            return True
+        return leading.submit_fast(message, reply, fail)
+
+    def compact(self, revision: int, physical: bool, done: Callable[[BrainError | None], None]) -> None:
+        """See `Leading.compact`."""
+        try:
+            self.leading.compact(revision, physical, done)
+        except BrainError as error:
+            done(error)
+
+    def set_alarm(self, name: str, raised: bool, done: Callable[[BrainError | None], None]) -> None:
+        """Raise or disarm an alarm of this member."""
+        try:
+            self.leading.set_alarm(name, raised, done, self.member_id)
+        except BrainError as error:
+            done(error)
+
+    def write_meta(self, changes: MetaChanges, done: Callable[[BrainError | None], None]) -> None:
+        """See `Leading.write_meta`."""
+        try:
+            self.leading.write_meta(changes, done)
+        except BrainError as error:
+            done(error)

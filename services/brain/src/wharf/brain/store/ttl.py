@@ -11,7 +11,7 @@ are skipped.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -69,6 +69,9 @@ class LeaseTable:
         self._leases = {lease.lease_id: lease for lease in leases}
         self._due = [(lease.deadline, lease.lease_id) for lease in leases]
         heapify(self._due)
+
+    def all(self) -> Iterable[Lease]:
+        return self._leases.values()
 
     def holds(self, lease_id: int) -> bool:
         return lease_id in self._leases
