@@ -165,9 +165,9 @@ def _one_builder(report: Report) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Build what is named (nothing named: everything), print one path per line."""
+    """Build what is named (nothing named: what setup needs), print one path per line."""
     try:
-        for name in arguments or RECIPES:
+        for name in arguments or [name for name, tool in RECIPES.items() if tool.in_setup]:
             print(build([name])[name], flush=True)
     except (RuntimeError, LookupError, ValueError) as refused:
         to_stderr(f"error: {refused}")
