@@ -1,4 +1,5 @@
-"""What operators do with a store that is not the server itself: `wharf brain snapshot save`, `restore`, `check`.
+"""What operators do with a store that is not the server itself: `wharf brain snapshot save`, `restore`,
+`check`, `import`, `export`.
 
 Each command is a function of its own flags that returns an exit code and says on stderr what went wrong.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from wharf.brain.commands import files
+from wharf.brain.commands import files, moving
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
 
@@ -21,4 +22,8 @@ def find_command(argv: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
             return files.restore, argv[1:]
         case ["check", *_]:
             return files.check, argv[1:]
+        case ["import", *_]:
+            return moving.import_, argv[1:]
+        case ["export", *_]:
+            return moving.export, argv[1:]
     return None

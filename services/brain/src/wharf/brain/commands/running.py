@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from wharf.brain.engine.base import EngineError
 from wharf.common.config import ConfigError, HelpRequested
@@ -11,6 +13,14 @@ from wharf.common.config import ConfigError, HelpRequested
 
 class CommandFailed(Exception):
     """A command could not do its work; the text is for the terminal."""
+
+    exit_code = 1
+
+
+class Interrupted(CommandFailed):
+    """Somebody wanted it to end."""
+
+    exit_code = 130  # as a shell reports a death by SIGINT
 
 
 def run(work: Callable[[], str]) -> int:
@@ -22,7 +32,33 @@ def run(work: Callable[[], str]) -> int:
     except ConfigError as error:
         sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
         return error.exit_code
-    except (CommandFailed, EngineError, OSError) as error:
+    except CommandFailed as error:
+        sys.stderr.write(f"wharf brain: {error}\n")
+        return error.exit_code
+    except (EngineError, OSError) as error:
         sys.stderr.write(f"wharf brain: {error}\n")
         return 1
     return 0
+
+
+async def interruptible(work: Awaitable[str], on_signal: Callable[[], bool], interrupted: str) -> str:
+    """What the work returns; SIGINT and SIGTERM end it at once unless `on_signal` deals with them (True).
+
+    `interrupted`: what to tell when it was ended.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+
+    def end() -> None:
+        if not on_signal():
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise Interrupted(interrupted) from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -49,7 +49,7 @@ def lock(directory: Path, create: bool) -> int:
         raise EngineError(f"no store at {directory}")
     if (directory / "member" / "snap").is_dir():
         raise EngineError(
-            f"{directory} is an etcd data directory; choose another; `etcdctl make-mirror` carries its content over"
+            f"{directory} is an etcd data directory; choose another; `wharf brain import` carries its content over"
         )
     fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

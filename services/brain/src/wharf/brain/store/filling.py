@@ -165,9 +165,13 @@ def pieces(writes: Iterable[Write]) -> Iterable[list[Write]]:
         yield piece
 
 
-def unfinished(snapshot: Snapshot) -> bool:
-    """Whether the store is still being made, or was left so."""
-    return snapshot.get(Table.META, META_UNFINISHED) is not None
+def refuse_unfinished(snapshot: Snapshot) -> None:
+    """EngineError for a store that is still being made, or was left so."""
+    if snapshot.get(Table.META, META_UNFINISHED) is not None:
+        raise EngineError(
+            "this store is an unfinished import or restore: give the same command again until it has ended well, or "
+            "remove the store"
+        )
 
 
 def _is_empty(snapshot: Snapshot) -> bool:

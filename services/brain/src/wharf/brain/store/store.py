@@ -19,6 +19,7 @@ from wharf.brain.engine.base import Batch, Engine, LocalEngine, Table, Write
 from wharf.brain.errors import BrainError, NoLeader, Stopped
 from wharf.brain.store._codec import Header
 from wharf.brain.store.commit import CommitLimits
+from wharf.brain.store.filling import refuse_unfinished
 from wharf.brain.store.keys import META_CLUSTER, META_MEMBER, encode_u64, parse_u64
 from wharf.brain.store.leading import Leading, MetaChanges
 from wharf.brain.store.leases import Leases
@@ -64,6 +65,7 @@ class Store:
         """Show what the engine has. `member_id`: who this node is, unless the engine is its own."""
         snapshot = self.engine.snapshot()
         try:
+            refuse_unfinished(snapshot)
             self.cluster_id = parse_u64(snapshot.get(Table.META, META_CLUSTER))
             self.member_id = member_id or parse_u64(snapshot.get(Table.META, META_MEMBER))
         finally:
