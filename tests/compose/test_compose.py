@@ -1,35 +1,78 @@
-"""docker-compose.yml as a user would run it: images built, control plane up, data kept over a restart."""
+"""docker-compose.yml as a user would run it: images built, three brains and a control plane up, a leader killed, data
+kept over a restart.
+
+The tests are one story on one system, in file order.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from compose.engine import Engine
+from harness.containers import ROOT, Engine
 from wharf.cli.kube.build import build
 
-ROOT = Path(__file__).resolve().parents[2]
+BRAINS = ("brain-1", "brain-2", "brain-3")
+FAILOVER_SECONDS = 60.0  # the leader's lease is three; the rest is for a slow machine
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
 def system(engine: Engine) -> Iterator[Engine]:
-    engine.run(ROOT / "scripts" / "images.sh", cwd=ROOT, timeout=900)
-    engine.run("docker-compose", "up", "-d", cwd=ROOT)
+    engine.build_images()
+    compose(engine, "up", "-d")
     yield engine
-    engine.run("docker-compose", "down", "--volumes", "--timeout", "5", cwd=ROOT)
+    compose(engine, "down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="module")
 def kubeconfig(system: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kube") / "kubeconfig"
-    path.write_text(system.run("docker-compose", "run", "--rm", "-T", "pki", "cat", "/pki/kubeconfig", cwd=ROOT))
+    path.write_text(compose(system, "run", "--rm", "-T", "pki", "cat", "/out/kube/kubeconfig"))
     return path
 
 
+def compose(system: Engine, *words: str | Path) -> str:
+    return system.run("docker-compose", *words, cwd=ROOT)
+
+
 def kubectl(system: Engine, kubeconfig: Path, *words: str) -> str:
-    return system.inside(build(["kubectl"])["kubectl"], f"--kubeconfig={kubeconfig}", *words)
+    return system.inside(build(["kubectl"])["kubectl"], f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *words)
+
+
+def etcdctl(system: Engine, *words: str) -> str:
+    """etcdctl where the apiserver is, with the apiserver's credentials."""
+    mount = f"{build(['etcdctl'])['etcdctl']}:/usr/local/bin/etcdctl:ro"
+    files = ("--cacert=/pki/store/ca.crt", "--cert=/pki/store/tls.crt", "--key=/pki/store/tls.key")
+    urls = ",".join(f"https://{name}:2379" for name in BRAINS)
+    run = ("run", "--rm", "-T", "--no-deps", "-v", mount, "kube-scheduler", "etcdctl")
+    return compose(system, *run, *files, f"--endpoints={urls}", *words)
+
+
+def leaders(system: Engine) -> dict[str, bool]:
+    """Every node that etcdctl can be told of, and whether it leads."""
+    listed: list[dict[str, Any]] = json.loads(etcdctl(system, "endpoint", "status", "--cluster", "--write-out=json"))
+    return {
+        one["Endpoint"].removeprefix("https://").removesuffix(":2379"): (
+            one["Status"]["leader"] == one["Status"]["header"]["member_id"]
+        )
+        for one in listed
+    }
+
+
+def eventually(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns once it works: a program asked again until the failover is over."""
+    deadline = time.monotonic() + FAILOVER_SECONDS
+    while True:
+        try:
+            return attempt()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def test_the_control_plane_works_from_outside(system: Engine, kubeconfig: Path) -> None:
@@ -42,25 +85,75 @@ def test_a_controller_makes_the_default_service_account(system: Engine, kubeconf
     assert "condition met" in kubectl(system, kubeconfig, *words)
 
 
+def test_three_nodes_of_which_one_leads(system: Engine) -> None:
+    found = leaders(system)
+    assert set(found) == set(BRAINS)
+    assert sum(found.values()) == 1
+
+
+def test_kubectl_goes_on_when_the_leader_is_killed(system: Engine, kubeconfig: Path) -> None:
+    [killed] = [name for name, leads in leaders(system).items() if leads]
+    compose(system, "kill", killed)
+    eventually(lambda: kubectl(system, kubeconfig, "create", "configmap", "after", "--from-literal=a=after"))
+    assert kubectl(system, kubeconfig, "get", "configmap", "after", "-o", "jsonpath={.data.a}") == "after"
+    assert kubectl(system, kubeconfig, "get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
+
+    compose(system, "start", killed)
+
+    def whole() -> None:
+        found = leaders(system)
+        assert set(found) == set(BRAINS)
+        assert sum(found.values()) == 1
+
+    eventually(whole)
+
+
 def test_what_was_written_survives_the_containers(system: Engine, kubeconfig: Path) -> None:
-    system.run("docker-compose", "down", "--timeout", "20", cwd=ROOT)
-    system.run("docker-compose", "up", "-d", cwd=ROOT)
-    assert "b" in kubectl(system, kubeconfig, "get", "configmap", "kept", "-o", "jsonpath={.data.a}")
+    compose(system, "down", "--timeout", "20")
+    compose(system, "up", "-d")
+    assert kubectl(system, kubeconfig, "get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
 
 
-def test_the_store_asks_for_a_certificate(system: Engine) -> None:
-    probe = (
-        "import ssl, socket; c = ssl.create_default_context(cafile='/pki/store/store-ca.crt');"
-        "s = c.wrap_socket(socket.create_connection(('brain', 2379)), server_hostname='brain');"
+def probe(address: tuple[str, int], authority: str) -> str:
+    """A Python program that says "refused" when a server wants the certificate we do not show."""
+    script = (
+        f"import ssl, socket; c = ssl.create_default_context(cafile={authority!r});"
+        f"s = c.wrap_socket(socket.create_connection({address!r}, 10), server_hostname={address[0]!r});"
         "s.send(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'); print(s.recv(9) or 'refused')"
     )
-    script = f"try:\n exec({probe!r})\nexcept OSError as error: print('refused', error)"
-    assert "refused" in system.run("docker-compose", "exec", "-T", "brain", "python", "-c", script, cwd=ROOT)
+    return f"try:\n exec({script!r})\nexcept OSError as error: print('refused', error)"
+
+
+@pytest.mark.parametrize(
+    ("address", "authority"),
+    [
+        (("brain-2", 2379), "/pki/client/ca.crt"),
+        (("brain-2", 2380), "/pki/peer/ca.crt"),
+        (("redis", 6379), "/pki/backing/ca.crt"),
+    ],
+    ids=str,
+)
+def test_every_port_asks_for_a_certificate(system: Engine, address: tuple[str, int], authority: str) -> None:
+    said = compose(system, "exec", "-T", "brain-1", "python", "-c", probe(address, authority))
+    assert "refused" in said
+
+
+def test_the_control_plane_cannot_reach_what_is_behind_the_brains(system: Engine) -> None:
+    script = "for name in postgres redis nats; do getent hosts $name && exit 1; done; getent hosts brain-1"
+    assert "brain-1" in compose(system, "exec", "-T", "kube-apiserver", "sh", "-c", script)
+
+
+def test_no_password_is_in_what_the_engine_shows(system: Engine) -> None:
+    secret = compose(system, "exec", "-T", "postgres", "cat", "/pki/password").strip()
+    assert len(secret) > 20
+    ids = compose(system, "ps", "-q").split()
+    assert secret not in system.run("docker", "inspect", *ids)
+    assert secret not in compose(system, "logs", "--no-color")
 
 
 def test_containers_are_locked_down(system: Engine) -> None:
-    ids = system.run("docker-compose", "ps", "-q", cwd=ROOT).split()
-    assert len(ids) >= 4
+    ids = compose(system, "ps", "-q").split()
+    assert len(ids) >= 9
     for container in json.loads(system.run("docker", "inspect", *ids)):
         assert container["HostConfig"]["ReadonlyRootfs"], container["Name"]
         assert container["HostConfig"]["CapDrop"] == ["ALL"]

@@ -1,22 +1,27 @@
-"""A container engine of our own for the compose suite: in its own network and mount namespace, gone without a trace.
+"""A container engine of our own: in its own network and mount namespace, gone without a trace.
 
-Nothing is pulled: the base image is made by debootstrap once and kept in the cache.
+Nothing is pulled: the base image is made by debootstrap once and kept in the cache, and so is what the node's container
+runtime imports.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from wharf.cli.kube.build import cache_root
 from wharf.cli.kube.process import Process
 
+ROOT = Path(__file__).resolve().parents[2]
 BASE = "wharf-test-base:bookworm"
-PACKAGES = "python3,python3-venv,libnghttp2-14,liblmdb0"
+PACKAGES = "python3,python3-venv,libnghttp2-14,liblmdb0,postgresql-15,redis-server"
 TOOLS = ("dockerd", "docker", "docker-compose", "debootstrap", "unshare", "nsenter")
 ENGINE_READY = "API listen on"
 
@@ -42,6 +47,36 @@ class Engine:
         prefix = ["nsenter", "--net", "--target", str(self.process.pid)]
         return checked([*prefix, *(str(word) for word in words)], dict(os.environ), None, timeout)
 
+    def build_images(self) -> None:
+        """The images of docker-compose.yml and the chart, as a user would build them."""
+        self.run(ROOT / "scripts" / "images.sh", cwd=ROOT, timeout=900)
+
+
+def missing_tools() -> list[str]:
+    """What this machine lacks to run the engine; empty when it can."""
+    lacking = [] if os.geteuid() == 0 else ["root"]
+    return lacking + [tool for tool in TOOLS if shutil.which(tool) is None]
+
+
+@contextmanager
+def running_engine() -> Iterator[Engine]:
+    """An engine with the base image in it; ended with everything in it."""
+    archive = base_archive()
+    # Short, because a unix socket's path must be.
+    with tempfile.TemporaryDirectory(prefix="wharf-engine-", ignore_cleanup_errors=True) as folder:
+        root = Path(folder)
+        flags = f"--host=unix://{root}/s --data-root={root}/data --exec-root={root}/exec --pidfile={root}/pid"
+        script = f"ip link set lo up && exec dockerd {flags}"
+        process = Process("dockerd", ["unshare", "--net", "--mount", "sh", "-c", script], root / "dockerd.log")
+        process.start()
+        try:
+            process.wait_logged(ENGINE_READY, 60)
+            engine = Engine(root / "s", process)
+            engine.run("docker", "import", archive, BASE)
+            yield engine
+        finally:
+            process.stop()
+
 
 def checked(words: list[str], environment: dict[str, str], cwd: Path | None, timeout: float) -> str:
     """Standard output of a command that must work; its own words when it does not."""
@@ -51,8 +86,9 @@ def checked(words: list[str], environment: dict[str, str], cwd: Path | None, tim
 
 
 def base_archive() -> Path:
-    """A Debian with what the images need, as a tar file; made once (a minute), then kept."""
-    archive = cache_root() / "images" / "bookworm-python3.tar"
+    """A Debian with what the images need, as a tar file; made once (minutes), then kept."""
+    name = hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]
+    archive = cache_root() / "images" / f"bookworm-{name}.tar"
     if archive.exists():
         return archive
     archive.parent.mkdir(parents=True, exist_ok=True)
