@@ -99,15 +99,17 @@ def as_call(call: FakeCall) -> Call:
 
 
 class Client:
-    """Calls a method table directly."""
+    """Calls a method table directly, always with the same metadata and from the same peer."""
 
-    def __init__(self, methods: list[Method]) -> None:
+    def __init__(self, methods: list[Method], metadata: Metadata = (), peer: Peer | None = None) -> None:
         self.methods = {method.path: method for method in methods}
+        self._metadata = metadata
+        self._peer = peer
 
     def start(self, path: str, request: Message | bytes) -> FakeCall:
         """Begin a call that has its whole request."""
         data = request if isinstance(request, bytes) else request.SerializeToString()
-        call = self.open(path) if self.methods[path].kind.value == "stream" else FakeCall(path)
+        call = self.open(path) if self.methods[path].kind.value == "stream" else self._call(path)
         if call.on_message is not None:
             call.on_message(data)
             if call.on_half_close is not None:
@@ -117,8 +119,14 @@ class Client:
         return call
 
     def open(self, path: str) -> FakeCall:
-        call = FakeCall(path)
+        call = self._call(path)
         self.methods[path].handler(call)  # type: ignore[call-arg, arg-type]
+        return call
+
+    def _call(self, path: str) -> FakeCall:
+        call = FakeCall(path)
+        call.metadata = self._metadata
+        call.peer = self._peer or call.peer
         return call
 
     async def ask(self, path: str, request: Message | bytes, kind: type[M]) -> M:

@@ -12,6 +12,7 @@ from wharf.brain.api.node import ApiLimits, Identity, Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.table import Api
 from wharf.brain.api.tasks import Tasks
+from wharf.brain.auth.passwords import Cost, Hasher
 from wharf.brain.engine import open_engine
 from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
 from wharf.brain.watch.hub import Hub
@@ -62,7 +63,7 @@ def run(
             encoder=Encoder(store.cluster_id, store.member_id, RAFT_TERM),
             tasks=Tasks(),
         )
-        api = Api(node)
+        api = Api(node, Hasher(Cost(log_n=4, r=1, p=1)))
         try:
             await scenario(Server(Client(api.methods), node, api))
         finally:

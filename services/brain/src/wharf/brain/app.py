@@ -22,6 +22,7 @@ from typing import Final, TextIO, cast
 
 import uvloop
 from wharf.brain.api.encode import Encoder
+from wharf.brain.api.guard import Guard, with_auth
 from wharf.brain.api.health import Checks, HealthPages
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, ApiLimits, Identity, Node
 from wharf.brain.api.table import Api, with_tools
@@ -140,9 +141,11 @@ class Brain:
         down.push_async_callback(store.stop)
         hub = Hub(store, config.progress_interval, config.max_request_bytes)
         down.callback(hub.close)
-        api = Api(_node(config, store, hub))
+        node = _node(config, store, hub)
+        api = Api(node)
+        methods = with_auth(api.methods, Guard(node, api.auth, config.client_cert_auth))
         pages = http_handler(self._health(store), self._registry)
-        front = front_for(config, trace(with_tools(api.methods, self._grpc_health), config, down), pages)
+        front = front_for(config, trace(with_tools(methods, self._grpc_health), config, down), pages)
         down.push_async_callback(front.close)
         await front.start()
         down.push_async_callback(front.drain, DRAIN_SECONDS)
@@ -195,7 +198,9 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _node(config: BrainConfig, store: Store, hub: Hub) -> Node:
     return Node(
         identity=Identity(config.name, config.client_urls, config.peer_urls),
-        limits=ApiLimits(config.max_request_bytes, config.max_txn_ops, config.quota_backend_bytes),
+        limits=ApiLimits(
+            config.max_request_bytes, config.max_txn_ops, config.quota_backend_bytes, config.auth_token_ttl
+        ),
         store=store,
         hub=hub,
         encoder=Encoder(store.cluster_id, store.member_id, RAFT_TERM),

@@ -129,6 +129,12 @@ class BrainConfig:
     watch_progress_notify_interval: float = option(
         DURATION, 600.0, help="Interval of progress notifications to quiet watches that want them.", group="Clients"
     )
+    auth_token_ttl: int = option(
+        integer(1),
+        300,
+        help="Seconds a token counts that a client got for a password, when users are enabled.",
+        group="Clients",
+    )
 
     cert_file: Path | None = option(PATH, None, help="Server certificate, PEM; reloaded when it changes.", group="TLS")
     key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="TLS")
@@ -321,7 +327,7 @@ discovery-cert discovery-key discovery-cacert discovery-user discovery-password 
 discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file peer-cert-file peer-key-file
 peer-client-cert-file peer-client-key-file peer-trusted-ca-file peer-crl-file peer-cert-allowed-cn
 peer-cert-allowed-hostname self-signed-cert-validity cors host-whitelist logger log-rotation-config-json auth-token
-bcrypt-cost auth-token-ttl corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
+bcrypt-cost corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
 downgrade-check-time warning-apply-duration warning-unary-request-duration bootstrap-defrag-threshold-megabytes
 max-learners snapshot-catchup-entries feature-gates proxy
 """.split()  # noqa: SIM905

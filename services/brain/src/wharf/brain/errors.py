@@ -128,12 +128,24 @@ class RootUserNotExist(BrainError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: root user does not exist"
 
 
+class RootRoleNotExist(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: root user does not have root role"
+
+
+class UserExists(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: user name already exists"
+
+
 class UserEmpty(BrainError):
     code, text = Code.INVALID_ARGUMENT, "etcdserver: user name is empty"
 
 
 class UserNotFound(BrainError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: user name not found"
+
+
+class RoleExists(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: role name already exists"
 
 
 class RoleNotFound(BrainError):
@@ -144,12 +156,42 @@ class RoleEmpty(BrainError):
     code, text = Code.INVALID_ARGUMENT, "etcdserver: role name is empty"
 
 
+class RoleNotGranted(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: role is not granted to the user"
+
+
+class PermissionNotGiven(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: permission not given"
+
+
+class PermissionNotGranted(BrainError):
+    code, text = Code.FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"
+
+
 class PermissionDenied(BrainError):
     code, text = Code.PERMISSION_DENIED, "etcdserver: permission denied"
 
 
 class AuthNotEnabled(BrainError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: authentication is not enabled"
+
+
+class AuthFailed(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password"
+
+
+class NoPasswordUser(BrainError):
+    code, text = Code.UNKNOWN, "auth: authentication failed, password was given for no password user"
+
+
+class InvalidAuthToken(BrainError):
+    """Clients take this one for the word to show their password again."""
+
+    code, text = Code.UNAUTHENTICATED, "etcdserver: invalid auth token"
+
+
+class InvalidAuthManagement(BrainError):
+    code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid auth management"
 
 
 class BadLeaderTransferee(BrainError):
@@ -172,6 +214,17 @@ class RequestTimeout(BrainError):
     code, text, retry_safe = Code.UNAVAILABLE, "etcdserver: request timed out", False
 
 
+class LeaderFailed(BrainError):
+    """The request may or may not have been done."""
+
+    code = Code.UNAVAILABLE
+    text = "etcdserver: request timed out, possibly due to previous leader failure"
+
+
+class NotLeader(BrainError):
+    code, text, retry_safe = Code.FAILED_PRECONDITION, "etcdserver: not leader", True
+
+
 class UnknownMethod(BrainError):
     code, text = Code.UNKNOWN, "etcdserver: unknown method"
 
@@ -182,12 +235,6 @@ class SortNotStreamable(BrainError):
 
 class FilterNotStreamable(BrainError):
     code, text = Code.UNIMPLEMENTED, "RangeStream does not support revision filters"
-
-
-class UsersNotKept(BrainError):
-    """etcd lets users and roles be written while auth is off; this store keeps none and says so."""
-
-    code, text = Code.UNIMPLEMENTED, "etcdserver: users and roles are not supported; use client certificates"
 
 
 class LeaderFieldMissing(BrainError):

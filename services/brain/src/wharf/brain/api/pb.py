@@ -6,12 +6,13 @@ from types import ModuleType
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
+from wharf.common.pb.etcd import auth_pb2 as authpb
 from wharf.common.pb.etcd import kv_pb2 as mvcc
 from wharf.common.pb.etcd import rpc_pb2 as rpc
 from wharf.common.pb.etcd import v3election_pb2 as election
 from wharf.common.pb.etcd import v3lock_pb2 as lock
 
-__all__ = ["described", "election", "lock", "mvcc", "rpc"]
+__all__ = ["authpb", "described", "election", "lock", "mvcc", "rpc"]
 
 
 def described(*modules: ModuleType) -> descriptor_pb2.FileDescriptorSet:

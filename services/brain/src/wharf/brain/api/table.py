@@ -13,6 +13,9 @@ from wharf.brain.api.maintenance import MaintenanceApi
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import described, election, lock, rpc
 from wharf.brain.api.watch import WatchApi
+from wharf.brain.auth import records
+from wharf.brain.auth.book import AuthBook
+from wharf.brain.auth.passwords import Hasher
 from wharf.brain.errors import Stopped
 from wharf.wire.health import Health
 from wharf.wire.reflection import reflection_methods
@@ -20,10 +23,15 @@ from wharf.wire.rpc import Method
 
 
 class Api:
-    """The etcd services of one node."""
+    """The etcd services of one node. `methods` ask nobody who they are: clients get them through a guard."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, hasher: Hasher | None = None) -> None:
+        """After the store has loaded; ValueError when its users or roles are damaged."""
         self._node = node
+        self._hasher = hasher or Hasher()
+        present = node.store.present
+        self.auth = AuthBook(lambda: present.meta_under(records.PREFIX), node.store.write_meta)
+        present.on_meta(records.SWITCH, self.auth.switched)
         self._watch = WatchApi(node)
         node.store.on_halt(self._watch.stop)
         self._leases = LeaseApi(node)
@@ -33,7 +41,7 @@ class Api:
             self._leases,
             MaintenanceApi(node),
             ClusterApi(node),
-            AuthApi(node),
+            AuthApi(node, self.auth, self._hasher),
             LockApi(node),
             ElectionApi(node),
         )
@@ -44,6 +52,7 @@ class Api:
         self._watch.stop(Stopped())
         self._leases.stop(Stopped())
         await self._node.tasks.stop()
+        self._hasher.close()
 
 
 def with_tools(methods: Sequence[Method], health: Health) -> list[Method]:

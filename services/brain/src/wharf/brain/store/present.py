@@ -18,7 +18,7 @@ from wharf.brain.engine.base import Engine, Snapshot, Table
 from wharf.brain.errors import BrainError, CorruptStore
 from wharf.brain.store._codec import Header, event_kv, frame, kv_numbers, parse_kube_range
 from wharf.brain.store.alarms import Alarms
-from wharf.brain.store.keys import META_COMPACT, encode_varint, parse_u64
+from wharf.brain.store.keys import META_COMPACT, encode_varint, parse_u64, prefix_end
 from wharf.brain.store.read import LogGap, Reader
 from wharf.brain.store.shapes import RangeAnswer, RangeOp
 
@@ -107,6 +107,10 @@ class Present:
 
     def meta(self, key: bytes) -> bytes | None:
         return self.reader.snapshot.get(Table.META, key)
+
+    def meta_under(self, prefix: bytes) -> dict[bytes, bytes]:
+        """The META records whose keys begin with `prefix`."""
+        return dict(self.reader.snapshot.scan(Table.META, prefix, prefix_end(prefix)))
 
     def refresh_meta(self) -> None:
         """A batch of ours has changed META."""

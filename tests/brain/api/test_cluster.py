@@ -1,24 +1,18 @@
-"""One member that is always itself, and no users."""
+"""One member that is always itself."""
 
 from __future__ import annotations
 
 import pytest
-from brain.api.harness import AUTH, CLUSTER, Server, run
+from brain.api.harness import CLUSTER, Server, run
 from google.protobuf.message import Message
 from wharf.brain.api.pb import rpc
 from wharf.brain.errors import (
-    AuthNotEnabled,
     BrainError,
     MemberBadUrls,
     MemberNotEnoughStarted,
     MemberNotFound,
     MemberNotLearner,
     PeerUrlExists,
-    RoleNotFound,
-    RootUserNotExist,
-    UserEmpty,
-    UserNotFound,
-    UsersNotKept,
 )
 
 
@@ -61,33 +55,5 @@ def test_the_only_member_stays_and_is_no_learner() -> None:
             ("MemberPromote", rpc.MemberPromoteRequest(ID=own), MemberNotLearner),
         ):
             assert await server.client.refused(CLUSTER + method, request) == (error.code, error.text)
-
-    run(scenario)
-
-
-def test_authentication_is_off() -> None:
-    async def scenario(server: Server) -> None:
-        status = await server.client.ask(AUTH + "AuthStatus", rpc.AuthStatusRequest(), rpc.AuthStatusResponse)
-        assert (status.enabled, status.authRevision) == (False, 1)
-        listed = await server.client.ask(AUTH + "UserList", rpc.AuthUserListRequest(), rpc.AuthUserListResponse)
-        assert (list(listed.users), listed.header.revision) == ([], 1)
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("method", "request_", "error"),
-    [
-        ("AuthEnable", rpc.AuthEnableRequest(), RootUserNotExist),
-        ("Authenticate", rpc.AuthenticateRequest(name="a", password="b"), AuthNotEnabled),
-        ("UserAdd", rpc.AuthUserAddRequest(), UserEmpty),
-        ("UserAdd", rpc.AuthUserAddRequest(name="a"), UsersNotKept),
-        ("UserGet", rpc.AuthUserGetRequest(name="a"), UserNotFound),
-        ("RoleGet", rpc.AuthRoleGetRequest(role="a"), RoleNotFound),
-    ],
-)
-def test_there_are_no_users_and_none_are_taken(method: str, request_: Message, error: type[BrainError]) -> None:
-    async def scenario(server: Server) -> None:
-        assert await server.client.refused(AUTH + method, request_) == (error.code, error.text)
 
     run(scenario)

@@ -1,0 +1,349 @@
+"""Who may call what: in front of the method table, while authentication is enabled.
+
+The caller is whom a valid token names, else (with client certificates required) the certificate's common name. What a
+call needs is read from its request after the checks that etcd makes before it asks, in the same order. The rules are
+those of etcd 3.7, also where earlier releases asked for less: nested transactions, compaction, leases, member lists.
+
+Requests that another node forwards pass it there and are not asked again. While authentication is off a call costs one
+look at a field.
+
+Invariant: a method without a rule is not served.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+from wharf.brain.api import decode
+from wharf.brain.api.local import prefix_end
+from wharf.brain.api.node import Node
+from wharf.brain.api.pb import election, rpc
+from wharf.brain.api.pb import lock as locks
+from wharf.brain.api.queue import ticket_key
+from wharf.brain.api.service import fail, guard
+from wharf.brain.auth import tokens
+from wharf.brain.auth.book import AuthBook
+from wharf.brain.auth.rules import Rules
+from wharf.brain.auth.shapes import Access
+from wharf.brain.errors import BrainError, ClientSideError, InvalidAuthToken, MalformedMessage, MalformedRequest
+from wharf.brain.store.shapes import Op
+from wharf.brain.watch import responses
+from wharf.wire.rpc import Call, Code, Kind, Method, StreamHandler, UnaryHandler
+
+READ, WRITE = Access.READ, Access.WRITE
+_TOKEN, _AUTHORIZATION, _BEARER = b"token", b"authorization", b"Bearer "
+_WATCH = "/etcdserverpb.Watch/Watch"
+_AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+
+Check = Callable[[Rules, Call, bytes], None]
+"""Raises what refuses a request message."""
+
+
+class Guard:
+    def __init__(
+        self, node: Node, book: AuthBook, by_certificate: bool = False, now: Callable[[], float] = time.time
+    ) -> None:
+        """`by_certificate`: client certificates are required, and a caller without a token is their common name.
+        `now`: seconds of the wall clock.
+        """
+        self.book = book
+        self._store = node.store
+        self._max_txn_ops = node.limits.max_txn_ops
+        self._by_certificate = by_certificate
+        self._now = now
+        self._checks = self._table()
+
+    def wrap(self, method: Method) -> Method:
+        """`method` behind its rule; KeyError when it has none."""
+        if method.path == _AUTHENTICATE:
+            return method
+        if method.path == _WATCH:
+            return Method(method.path, method.kind, self._watch(cast(StreamHandler, method.handler)))
+        check = self._checks[method.path]
+        if method.kind is Kind.UNARY:
+            return Method(method.path, method.kind, self._unary(cast(UnaryHandler, method.handler), check))
+        return Method(method.path, method.kind, self._stream(cast(StreamHandler, method.handler), check))
+
+    def _unary(self, handler: UnaryHandler, check: Check) -> UnaryHandler:
+        book = self.book
+
+        def guarded(data: bytes, call: Call) -> None:
+            rules = book.rules
+            if rules is not None:
+                try:
+                    check(rules, call, data)
+                except Exception as error:  # whatever it is, the client gets an answer
+                    fail(call, error)
+                    return
+            handler(data, call)
+
+        return guarded
+
+    def _stream(self, handler: StreamHandler, check: Check) -> StreamHandler:
+        """Each message is asked about when it comes: authentication may be enabled under an open stream."""
+
+        def guarded(call: Call) -> None:
+            handler(call)
+            take = call.on_message
+            if take is None:
+                return
+
+            def on_message(data: bytes) -> None:
+                if self.book.rules is not None:
+                    check(self.book.rules, call, data)
+                take(data)
+
+            call.on_message = guard(call, on_message)
+
+        return guarded
+
+    def _watch(self, handler: StreamHandler) -> StreamHandler:
+        """A watch that is not permitted is answered as created and canceled; the stream and its others go on."""
+
+        def guarded(call: Call) -> None:
+            handler(call)
+            take = call.on_message
+            if take is None:
+                return
+
+            def on_message(data: bytes) -> None:
+                refusal = None if self.book.rules is None else self._watch_refusal(self.book.rules, call, data)
+                if refusal is None:
+                    take(data)
+                    return
+                header = self._store.header.encode(self._store.revision)
+                call.send(responses.refused(header, status_text(refusal)))
+                if not call.writable and not call.done:
+                    call.pause_reading()
+
+            call.on_message = guard(call, on_message)
+
+        return guarded
+
+    def _watch_refusal(self, rules: Rules, call: Call, data: bytes) -> BrainError | None:
+        try:
+            request = decode.parse_message(rpc.WatchRequest, data)
+        except MalformedMessage:
+            return None  # the stream itself ends with this
+        wanted = request.create_request
+        if request.WhichOneof("request_union") != "create_request" or wanted.start_revision < 0:
+            return None
+        try:
+            rules.require(self._caller(call), READ, wanted.key or b"\0", wanted.range_end)
+        except BrainError as error:
+            return error
+        return None
+
+    def _caller(self, call: Call) -> str | None:
+        """Whose call this is; None: nobody said. InvalidAuthToken."""
+        shown = _shown_token(call)
+        if shown is not None:
+            state = self.book.state
+            claims = tokens.read(state.key, shown, self._now())
+            user = None if claims is None else state.users.get(claims.user)
+            if claims is None or user is None or claims.revision < user.since:
+                raise InvalidAuthToken
+            return user.name
+        if self._by_certificate and call.peer.certificate is not None:
+            return call.peer.certificate.common_name
+        return None
+
+    # Which keys hang on leases
+
+    def _keys_of(self, lease_id: int) -> Iterable[bytes]:
+        if self._store.leads:
+            return self._store.leases.time_to_live(lease_id).keys
+        return tuple(key for key, attached in self._store.present.leased.items() if attached == lease_id)
+
+    def _leased_keys(self) -> Iterable[bytes]:
+        if self._store.leads:
+            return tuple(key for lease in self._store.leases.table.all() for key in lease.keys)
+        return tuple(self._store.present.leased)
+
+    # Rules
+
+    def _table(self) -> dict[str, Check]:
+        kv, lease, auth = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Auth/"
+        maintenance, cluster = "/etcdserverpb.Maintenance/", "/etcdserverpb.Cluster/"
+        lock, vote = "/v3lockpb.Lock/", "/v3electionpb.Election/"
+        anybody, somebody, root = self._anybody, self._somebody, self._root
+        return {
+            kv + "Range": self._op(lambda data: decode.range_op(decode.parse(rpc.RangeRequest, data))),
+            kv + "RangeStream": self._op(lambda data: decode.range_op(decode.parse_message(rpc.RangeRequest, data))),
+            kv + "Put": self._op(lambda data: decode.put_op(decode.parse(rpc.PutRequest, data))),
+            kv + "DeleteRange": self._op(lambda data: decode.delete_op(decode.parse(rpc.DeleteRangeRequest, data))),
+            kv + "Txn": self._op(lambda data: decode.txn_op(decode.parse(rpc.TxnRequest, data), self._max_txn_ops)),
+            kv + "Compact": root,
+            lease + "LeaseGrant": somebody,
+            lease + "LeaseRevoke": self._lease_revoke,
+            lease + "LeaseKeepAlive": self._lease_keep_alive,
+            lease + "LeaseTimeToLive": self._lease_time_to_live,
+            lease + "LeaseLeases": self._lease_leases,
+            maintenance + "Status": somebody,
+            maintenance + "Alarm": self._alarm,
+            **{maintenance + name: root for name in ("Defragment", "Hash", "HashKV", "Snapshot")},
+            **{maintenance + name: root for name in ("MoveLeader", "Downgrade")},
+            cluster + "MemberList": somebody,
+            **{cluster + name: root for name in ("MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote")},
+            auth + "AuthStatus": anybody,
+            auth + "UserGet": self._user_get,
+            auth + "RoleGet": self._role_get,
+            **{auth + name: root for name in ("AuthEnable", "AuthDisable", "UserAdd", "UserList", "UserDelete")},
+            **{auth + name: root for name in ("UserChangePassword", "UserGrantRole", "UserRevokeRole", "RoleAdd")},
+            **{auth + name: root for name in ("RoleList", "RoleDelete")},
+            **{auth + name: root for name in ("RoleGrantPermission", "RoleRevokePermission")},
+            lock + "Lock": _as_client(self._lock),
+            lock + "Unlock": _as_client(self._unlock),
+            vote + "Campaign": _as_client(self._campaign),
+            vote + "Proclaim": _as_client(self._proclaim),
+            vote + "Leader": _as_client(self._leader),
+            vote + "Observe": _as_client(self._observe),
+            vote + "Resign": _as_client(self._resign),
+        }
+
+    def _anybody(self, rules: Rules, call: Call, data: bytes) -> None:
+        """A token need not be there, but if it is, it must be valid."""
+        self._caller(call)
+
+    def _somebody(self, rules: Rules, call: Call, data: bytes) -> None:
+        rules.require_somebody(self._caller(call))
+
+    def _root(self, rules: Rules, call: Call, data: bytes) -> None:
+        rules.require_root(self._caller(call))
+
+    def _op(self, parse: Callable[[bytes], Op]) -> Check:
+        def check(rules: Rules, call: Call, data: bytes) -> None:
+            op = parse(data)
+            rules.require_op(self._caller(call), op, self._keys_of)
+
+        return check
+
+    def _lease_revoke(self, rules: Rules, call: Call, data: bytes) -> None:
+        request = decode.parse(rpc.LeaseRevokeRequest, data)
+        self._require_leased(rules, self._caller(call), WRITE, request.ID)
+
+    def _lease_keep_alive(self, rules: Rules, call: Call, data: bytes) -> None:
+        request = decode.parse_message(rpc.LeaseKeepAliveRequest, data)
+        self._require_leased(rules, self._caller(call), WRITE, request.ID)
+
+    def _lease_time_to_live(self, rules: Rules, call: Call, data: bytes) -> None:
+        request = decode.parse(rpc.LeaseTimeToLiveRequest, data)
+        who = self._caller(call)
+        if request.keys:
+            self._require_leased(rules, who, READ, request.ID)
+        else:
+            rules.require_somebody(who)
+
+    def _require_leased(self, rules: Rules, who: str | None, access: Access, lease_id: int) -> None:
+        rules.require_somebody(who)
+        rules.require_keys(who, access, lambda: self._keys_of(lease_id))
+
+    def _lease_leases(self, rules: Rules, call: Call, data: bytes) -> None:
+        who = self._caller(call)
+        rules.require_somebody(who)
+        rules.require_keys(who, READ, self._leased_keys)
+
+    def _alarm(self, rules: Rules, call: Call, data: bytes) -> None:
+        request = decode.parse(rpc.AlarmRequest, data)
+        who = self._caller(call)
+        if request.action == rpc.AlarmRequest.GET:
+            rules.require_somebody(who)
+        else:
+            rules.require_root(who)
+
+    def _user_get(self, rules: Rules, call: Call, data: bytes) -> None:
+        """Everybody may look at themselves."""
+        name = decode.parse(rpc.AuthUserGetRequest, data).name
+        who = self._caller(call)
+        if not who or who != name:
+            rules.require_root(who)
+
+    def _role_get(self, rules: Rules, call: Call, data: bytes) -> None:
+        """Everybody may look at the roles they have."""
+        role = decode.parse(rpc.AuthRoleGetRequest, data).role
+        who = self._caller(call)
+        if not rules.has_role(who, role):
+            rules.require_root(who)
+
+    # Rules of the services that are clients of the API themselves: what their own requests need
+
+    def _lock(self, rules: Rules, call: Call, data: bytes) -> None:
+        request = decode.parse(locks.LockRequest, data)
+        self._require_place(rules, self._caller(call), request.name, request.lease)
+
+    def _campaign(self, rules: Rules, call: Call, data: bytes) -> None:
+        request = decode.parse(election.CampaignRequest, data)
+        self._require_place(rules, self._caller(call), request.name, request.lease)
+
+    def _require_place(self, rules: Rules, who: str | None, name: bytes, lease_id: int) -> None:
+        """To see the whole line, and to write one's own key in it; whose name is unknown before there is a lease."""
+        prefix = name + b"/"
+        rules.require(who, READ, prefix, prefix_end(prefix))
+        if lease_id:
+            rules.require(who, WRITE, ticket_key(prefix, lease_id))
+            rules.require_keys(who, WRITE, lambda: self._keys_of(lease_id))
+        else:
+            rules.require(who, WRITE, prefix, prefix_end(prefix))
+
+    def _unlock(self, rules: Rules, call: Call, data: bytes) -> None:
+        rules.require(self._caller(call), WRITE, decode.parse(locks.UnlockRequest, data).key)
+
+    def _leader(self, rules: Rules, call: Call, data: bytes) -> None:
+        self._require_view(rules, call, decode.parse(election.LeaderRequest, data).name)
+
+    def _observe(self, rules: Rules, call: Call, data: bytes) -> None:
+        self._require_view(rules, call, decode.parse_message(election.LeaderRequest, data).name)
+
+    def _require_view(self, rules: Rules, call: Call, name: bytes) -> None:
+        prefix = name + b"/"
+        rules.require(self._caller(call), READ, prefix, prefix_end(prefix))
+
+    def _proclaim(self, rules: Rules, call: Call, data: bytes) -> None:
+        self._require_own(rules, call, decode.parse(election.ProclaimRequest, data))
+
+    def _resign(self, rules: Rules, call: Call, data: bytes) -> None:
+        self._require_own(rules, call, decode.parse(election.ResignRequest, data))
+
+    def _require_own(
+        self, rules: Rules, call: Call, request: election.ProclaimRequest | election.ResignRequest
+    ) -> None:
+        if request.HasField("leader"):  # else it is refused for that
+            who = self._caller(call)
+            rules.require(who, READ, request.leader.key)
+            rules.require(who, WRITE, request.leader.key)
+
+
+def with_auth(methods: Sequence[Method], guard_: Guard) -> list[Method]:
+    """`methods` as clients may call them. Health and reflection, which need no caller, are added after this."""
+    return [guard_.wrap(method) for method in methods]
+
+
+def status_text(error: BrainError) -> str:
+    """`error` as etcd writes it where only text can go."""
+    return f"rpc error: code = {Code(error.code).name.title().replace('_', '')} desc = {error.text}"
+
+
+def _as_client(check: Check) -> Check:
+    """`check`, its refusals told the way a client's errors are."""
+
+    def checked(rules: Rules, call: Call, data: bytes) -> None:
+        try:
+            check(rules, call, data)
+        except (MalformedRequest, MalformedMessage):
+            raise
+        except BrainError as error:
+            raise ClientSideError(error) from error
+
+    return checked
+
+
+def _shown_token(call: Call) -> bytes | None:
+    """The token in a call's metadata, wherever etcd's clients put it."""
+    found: dict[bytes, bytes] = {}
+    for name, value in call.metadata:
+        if name in (_TOKEN, _AUTHORIZATION):
+            found.setdefault(name, value)
+    shown = found.get(_TOKEN, found.get(_AUTHORIZATION))
+    return None if shown is None else shown.removeprefix(_BEARER)
