@@ -68,6 +68,24 @@ def test_revisions_can_be_bumped(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "restored 3 keys at revision 1004" in capsys.readouterr().out
 
 
+def test_a_copy_is_restored_into_any_empty_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, copy, restored = tmp_path / "data", tmp_path / "copy.db", tmp_path / "restored"
+    fill(data)
+    during(data, lambda address: main(["snapshot", "save", str(copy), f"--endpoint=http://{address}"], {}))
+    words = ["restore", str(copy), f"--engine=lmdb://{restored}"]
+    assert main(words, {}) == 0
+    assert main(["check", str(restored)], {}) == 0
+    assert main(["check", str(copy)], {}) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == f"lmdb://{restored}: restored 3 keys at revision 4"
+    assert said[2].rpartition("hash ")[2] == said[3].rpartition("hash ")[2]
+    assert main(words, {}) == 1
+    assert "holds data (revision 4)" in capsys.readouterr().err
+    bumped = [f"--engine=lmdb://{tmp_path / 'bumped'}", "--bump-revision=10"]
+    assert main(["restore", str(copy), *bumped], {}) == 0
+    assert during(tmp_path / "bumped", lambda _: 0) == 0
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "part"),
     [
@@ -75,6 +93,14 @@ def test_revisions_can_be_bumped(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["restore", "/nowhere", "--data-dir=/nowhere/else"], 1, "no snapshot at /nowhere"),
         (["snapshot", "save", "x", "--endpoint=http://127.0.0.1:1", "--timeout=2s"], 1, "http://127.0.0.1:1"),
         (["check"], 2, "takes PATH"),
+        (["import"], 2, "--from is needed"),
+        (["import", "--from=http://127.0.0.1"], 2, "scheme://host:port"),
+        (["import", "--from=http://a:1,https://a:2"], 2, "all endpoints must be http, or all https"),
+        (["import", "--from=http://127.0.0.1:1"], 1, "is it running"),
+        (["import", "--from=http://127.0.0.1:1", "--no-follow", "--cut-over"], 2, "--no-follow ends by itself"),
+        (["import", "--from=http://127.0.0.1:1", "--cert=x"], 2, "--cert and --key must be given together"),
+        (["export", "--from=http://127.0.0.1:1"], 2, "--to is needed"),
+        (["export", "--from=http://127.0.0.1:1", "--to=http://127.0.0.1:1"], 1, "is it running"),
         (["restore", "x", "--datadir=y"], 2, "did you mean --data-dir?"),
     ],
 )

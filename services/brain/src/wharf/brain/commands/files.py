@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from wharf.brain.commands.running import CommandFailed, run
+from wharf.brain.commands.running import CommandFailed, run, shown
 from wharf.brain.engine import open_engine
 from wharf.common.config import Loaded, Schema, load, option
-from wharf.common.parsers import DURATION, PATH, Url, integer, url
+from wharf.common.parsers import DURATION, PATH, STRING, Url, integer, url
 
 if TYPE_CHECKING:
     import grpc
+    from wharf.brain.store.snapshot import SnapshotInfo
 
 _CHECKSUM: Final = hashlib.sha256().digest_size
 
@@ -34,6 +36,9 @@ class SaveOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
     data_dir: Path = option(PATH, Path("default.wharf"), help="Directory of the new store; new or empty.")
+    engine: str = option(
+        STRING, "", help="Engine of the new store instead of LMDB in --data-dir: postgresql://…; empty."
+    )
     bump_revision: int = option(
         integer(0),
         0,
@@ -140,9 +145,25 @@ def _status_text(error: grpc.RpcError) -> str:
 def _restore(loaded: Loaded[RestoreOptions]) -> str:
     from wharf.brain.store import snapshot  # noqa: PLC0415 as above
 
-    target = loaded.config.data_dir
-    info = snapshot.restore(loaded.arguments[0], target, loaded.config.bump_revision)
-    return f"{target}: restored {info.keys} keys at revision {info.revision + loaded.config.bump_revision}"
+    options, file = loaded.config, loaded.arguments[0]
+    if options.engine:
+        target = shown(options.engine)
+        info = asyncio.run(_restore_into(file, options))
+    else:
+        target = str(options.data_dir)
+        info = snapshot.restore(file, options.data_dir, options.bump_revision)
+    return f"{target}: restored {info.keys} keys at revision {info.revision + options.bump_revision}"
+
+
+async def _restore_into(file: str, options: RestoreOptions) -> SnapshotInfo:
+    from wharf.brain.store import snapshot  # noqa: PLC0415 as above
+    from wharf.brain.store.filling import close_target, open_target  # noqa: PLC0415
+
+    engine = await open_target(options.engine)
+    try:
+        return await snapshot.restore_into(file, engine, options.bump_revision)
+    finally:
+        await close_target(engine)
 
 
 def _check(loaded: Loaded[CheckOptions]) -> str:

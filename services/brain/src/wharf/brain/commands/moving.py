@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wharf.brain.commands.running import CommandFailed, interruptible, run
+from wharf.brain.commands.running import CommandFailed, interruptible, run, shown
 from wharf.common.config import Schema, load, option
 from wharf.common.parsers import BOOLEAN, DURATION, PATH, STRING, Url, integer, urls
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wharf.brain.migrate.shapes import Ending
 
 _URLS: Final = urls("http", "https")
-_ANSWER_SECONDS: Final = 5.0  # for a first answer: a wrong address should not take a minute
+_ANSWER_SECONDS: Final = 3.0  # for a first answer: a wrong address should not take a minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +184,7 @@ async def _import(options: ImportOptions, view: View, stop: Stop) -> str:
     finally:
         await client.aclose()
     _warn_of_writers(view, done.revision, done.source_revision)
-    target = options.data_dir if not options.engine else "the engine"
+    target = shown(options.engine) or options.data_dir
     return f"{target}: imported {done.keys} keys and {done.leases} leases at revision {done.revision}"
 
 

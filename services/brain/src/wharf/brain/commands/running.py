@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from wharf.brain.engine.base import EngineError
 from wharf.common.config import ConfigError, HelpRequested
+from wharf.common.parsers import hide_password
 
 
 class CommandFailed(Exception):
@@ -21,6 +22,11 @@ class Interrupted(CommandFailed):
     """Somebody wanted it to end."""
 
     exit_code = 130  # as a shell reports a death by SIGINT
+
+
+def shown(engine: str) -> str:
+    """An engine's URL for people: what follows its path may hold secrets too."""
+    return hide_password(engine.partition("?")[0])
 
 
 def run(work: Callable[[], str]) -> int:

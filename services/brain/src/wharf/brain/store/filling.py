@@ -91,7 +91,7 @@ class Filling:
             await self._land([(Table.META, META_UNFINISHED, self._origin)])
         return self.revision
 
-    async def rows(self, writes: Sequence[Write]) -> None:
+    async def rows(self, writes: Iterable[Write]) -> None:
         """Rows of the state that `base` will name."""
         for piece in pieces(writes):
             await self._land(piece)

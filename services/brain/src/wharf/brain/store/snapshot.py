@@ -2,7 +2,8 @@
 
 A snapshot file is a store file as `Engine.backup` writes it; what came over Maintenance.Snapshot (`etcdctl snapshot
 save`) is padded to a multiple of 512 bytes and followed by its SHA-256, as etcd's own are. Restoring makes a new
-store in a new directory, with new ids, so that nothing takes it for the old one. Blocking: for tools.
+store in a new directory, or in an empty engine of any kind, with new ids, so that nothing takes it for the old one.
+Blocking: for tools.
 """
 
 from __future__ import annotations
@@ -12,15 +13,32 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from wharf.brain.engine.base import META_EPOCH, Batch, EngineCorrupt, EngineError, EngineFull, Table, Write
+from wharf.brain.engine.base import (
+    META_EPOCH,
+    META_FORMAT,
+    META_LEASE,
+    META_REVISION,
+    Batch,
+    Engine,
+    EngineCorrupt,
+    EngineError,
+    EngineFull,
+    Table,
+    Write,
+)
 from wharf.brain.engine.lmdb import LmdbEngine, LmdbSnapshot
 from wharf.brain.engine.lmdb_dir import check_file, open_read_only, publish, sync_file
+from wharf.brain.store.filling import Filling
 from wharf.brain.store.hashing import KvHash, hash_kv, verify
-from wharf.brain.store.keys import META_CLUSTER, META_COMPACT, META_MEMBER, encode_u64, parse_u64
+from wharf.brain.store.keys import META_CLUSTER, META_COMPACT, META_MEMBER, META_UNFINISHED, encode_u64, parse_u64
 
 DIGEST = 32  # bytes of the SHA-256 at the end of a file with one
 ALIGNMENT = 512
 PIECE = 1 << 20
+RESTORED = 0  # origin of a store filled from a file: no cluster has this id
+_OF_ITS_OWN = frozenset(
+    (META_FORMAT, META_REVISION, META_EPOCH, META_LEASE, META_CLUSTER, META_MEMBER, META_UNFINISHED)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,24 @@ def restore(path: str | Path, directory: str | Path, bump_revision: int = 0) -> 
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise EngineFull(f"cannot restore into {directory}: {error}") from error
+    return info
+
+
+async def restore_into(path: str | Path, engine: Engine, bump_revision: int = 0) -> SnapshotInfo:
+    """As `restore`, into an engine that nobody has written to; its ids are its own. EngineError."""
+    info = check(path)
+    filling = Filling(engine, RESTORED)
+    snapshot = LmdbSnapshot(open_read_only(Path(path)))
+    try:
+        await filling.begin()
+        for table in (Table.NOW, Table.HISTORY, Table.LOG):
+            await filling.rows((table, key, value) for key, value in snapshot.scan(table, b"", None))
+        meta = {key: value for key, value in snapshot.scan(Table.META, b"", None) if key not in _OF_ITS_OWN}
+    finally:
+        snapshot.close()
+    if bump_revision:
+        meta[META_COMPACT] = encode_u64(info.revision + bump_revision)
+    await filling.finish([(Table.META, key, value) for key, value in meta.items()], info.revision + bump_revision)
     return info
 
 
