@@ -23,6 +23,21 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .Values.brain.tls.enabled }}https{{ else }}http{{ end -}}
 {{- end -}}
 
+{{- define "wharf.brain.peerScheme" -}}
+{{- if .Values.brain.replicated.peerTls.enabled }}https{{ else }}http{{ end -}}
+{{- end -}}
+
+{{- /* Empty in the embedded mode. */ -}}
+{{- define "wharf.brain.replicated" -}}
+{{- if eq .Values.brain.mode "replicated" }}true{{ end -}}
+{{- end -}}
+
+{{- define "wharf.brain.replicas" -}}
+{{- if kindIs "invalid" .Values.brain.replicas -}}
+{{- if include "wharf.brain.replicated" . }}3{{ else }}1{{ end -}}
+{{- else }}{{ int .Values.brain.replicas }}{{ end -}}
+{{- end -}}
+
 {{- /* Bytes of "512Mi", "8Gi" or "1Ti"; values.schema.json admits nothing else. */ -}}
 {{- define "wharf.bytes" -}}
 {{- $number := regexFind "^[0-9]+" . | int64 -}}

@@ -14,6 +14,12 @@ from wharf.cli.kube.build import build
 CHART = Path(__file__).resolve().parents[1]
 KUBERNETES = "1.36.3"
 TLS = ("brain.tls.secretName=brain-tls",)
+REPLICATED = (
+    "brain.mode=replicated",
+    "brain.replicated.existingSecret=brain-urls",
+    "brain.replicated.peerTls.secretName=brain-peer",
+    "brain.replicated.backingTls.secretName=brain-backing",
+)
 
 Rendered = dict[tuple[str, str], dict[str, Any]]  # (kind, name) → document
 
@@ -38,9 +44,9 @@ def run(helm: Path, *words: str) -> str:
 def render(helm: Path) -> Callable[..., Rendered]:
     """Documents of the chart under `--set` pairs; Refused with Helm's words."""
 
-    def rendered(*pairs: str, apis: tuple[str, ...] = (), tls: bool = True) -> Rendered:
+    def rendered(*pairs: str, apis: tuple[str, ...] = (), tls: bool = True, replicated: bool = False) -> Rendered:
         words = ["template", "t", str(CHART), "--namespace", "kube-store", "--kube-version", KUBERNETES]
-        for pair in (*(TLS if tls else ()), *pairs):
+        for pair in (*(TLS if tls else ()), *(REPLICATED if replicated else ()), *pairs):
             words += ["--set-json" if pair.endswith(("]", "}")) else "--set", pair]
         for api in apis:
             words += ["--api-versions", api]

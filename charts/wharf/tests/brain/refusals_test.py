@@ -12,9 +12,10 @@ import pytest
 
 CHART = Path(__file__).resolve().parents[2]
 
-# Values that must not render → what the refusal must name. Every `fail` of requirements.yaml has a row.
+# Values that must not render → what the refusal must name. Every `fail` of requirements.yaml has a row, here or below.
 COMBINATIONS = [
     (("brain.replicas=2",), "brain.replicas=1"),
+    (("brain.replicated.existingSecret=x",), "brain.mode=replicated"),
     (("brain.persistence.enabled=false",), "brain.persistence.acceptDataLoss=true"),
     (("brain.persistence.size=4Gi",), "Raise brain.persistence.size"),
     (("brain.tls.secretName=",), "name it in brain.tls.secretName"),
@@ -25,9 +26,47 @@ COMBINATIONS = [
     (('brain.extraArgs=["--unsafe-no-fsync"]',), "acceptDataLoss"),
 ]
 
+URLS = (
+    "brain.replicated.existingSecret=",
+    "brain.replicated.urls.engine=postgresql://wharf:secret@pg/wharf?sslmode=verify-full",
+    "brain.replicated.urls.redis=rediss://:secret@redis:6379/0",
+)
+
+# The same on top of a good replicated release.
+REPLICATED_COMBINATIONS = [
+    (("brain.replicated.urls.redis=rediss://redis",), "Keep one"),
+    (("brain.replicated.existingSecret=",), "brain.replicated.urls.engine"),
+    ((*URLS, "brain.replicated.urls.redis="), "brain.replicated.urls.redis"),
+    (("brain.replicated.peerTls.secretName=",), "name it in brain.replicated.peerTls.secretName"),
+    (("brain.replicated.peerTls.enabled=false",), "brain.replicated.acceptPlaintext=true"),
+    ((*URLS, "brain.replicated.urls.engine=postgresql://pg/wharf?sslmode=require"), "sslmode=verify-full"),
+    ((*URLS, "brain.replicated.urls.redis=redis://redis:6379/0"), "rediss://"),
+    (
+        (*URLS, "brain.replicated.urls.nats=nats://nats:4222", "brain.replicated.backingTls.secretName="),
+        "brain.replicated.backingTls.secretName",
+    ),
+    (
+        ("brain.replicated.backingTls.clientCert=true", "brain.replicated.backingTls.secretName="),
+        "brain.replicated.backingTls.clientCert=false",
+    ),
+    (("brain.replicated.scratchSize=4Gi",), "Raise brain.replicated.scratchSize"),
+    (('brain.extraArgs=["--redis=redis://elsewhere"]',), "brain.replicated"),
+]
+
+# Refusals that ask the cluster what is in it: tests/cluster/test_chart.py.
+ASK_THE_CLUSTER = 1
+
 # Values that the schema refuses by themselves.
 SINGLE = [
+    "brain.mode=both",
     "brain.replicas=-1",
+    "brain.replicated.urls.engine=mysql://db",
+    "brain.replicated.urls.redis=memcached://cache",
+    "brain.replicated.urls.nats=amqp://queue",
+    "brain.replicated.electionTimeoutMs=10",
+    "brain.replicated.scratchSize=much",
+    "brain.replicated.spread=Never",
+    "brain.networkPolicy.backing.ports=[]",
     "brain.image.pullPolicy=Sometimes",
     "brain.persistence.size=lots",
     "brain.persistence.accessMode=ReadWriteMany",
@@ -42,10 +81,10 @@ SINGLE = [
 ]
 
 
-def refusal(render: Callable[..., Any], *pairs: str) -> str:
+def refusal(render: Callable[..., Any], *pairs: str, replicated: bool = False) -> str:
     """Helm's words on values it must not render."""
     try:
-        render(*pairs)
+        render(*pairs, replicated=replicated)
     except Exception as refused:
         assert type(refused).__name__ == "Refused"  # noqa: PT017
         return str(refused)
@@ -61,9 +100,22 @@ def test_a_wrong_combination_is_refused_with_its_remedy(
     assert "requirements.yaml" in words
 
 
+@pytest.mark.parametrize(("pairs", "remedy"), REPLICATED_COMBINATIONS, ids=lambda value: str(value)[-50:])
+def test_a_wrong_replicated_release_is_refused_with_its_remedy(
+    render: Callable[..., Any], pairs: tuple[str, ...], remedy: str
+) -> None:
+    words = refusal(render, *pairs, replicated=True)
+    assert remedy in words
+    assert "requirements.yaml" in words
+    assert "secret@" not in words
+
+
 def test_every_requirement_is_tried() -> None:
     requirements = (CHART / "templates" / "requirements.yaml").read_text()
-    assert len(re.findall(r"\bfail\b \(?", requirements)) == len(COMBINATIONS)
+    # Two rows each: half of the URLs missing or all of them, and a flag that the chart decides, in either mode.
+    twice = 2
+    tried = len(COMBINATIONS) + len(REPLICATED_COMBINATIONS) - twice
+    assert len(re.findall(r"\bfail\b \(?", requirements)) == tried + ASK_THE_CLUSTER
 
 
 @pytest.mark.parametrize("pair", SINGLE)
@@ -93,9 +145,41 @@ def test_good_values_render(render: Callable[..., Any], pairs: tuple[str, ...]) 
     assert render(*pairs)
 
 
-def test_lint_is_clean(helm: Path) -> None:
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        (),
+        ("brain.replicas=5",),
+        URLS,
+        (*URLS, "brain.replicated.urls.nats=tls://nats:4222", "brain.replicated.backingTls.clientCert=true"),
+        (
+            *URLS,
+            "brain.replicated.urls.engine=postgresql://pg/wharf",
+            "brain.replicated.urls.redis=redis://redis:6379/0",
+            "brain.replicated.peerTls.enabled=false",
+            "brain.replicated.acceptPlaintext=true",
+        ),
+        ("brain.persistence.enabled=false",),
+        ("brain.replicated.drainDelaySeconds=0",),
+        ("brain.replicated.spread=DoNotSchedule",),
+    ],
+    ids=str,
+)
+def test_good_replicated_values_render(render: Callable[..., Any], pairs: tuple[str, ...]) -> None:
+    assert render(*pairs, replicated=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "brain.tls.secretName=x",
+        "brain.tls.secretName=x,brain.mode=replicated,brain.replicated.existingSecret=y,"
+        "brain.replicated.peerTls.secretName=z",
+    ],
+)
+def test_lint_is_clean(helm: Path, values: str) -> None:
     done = subprocess.run(
-        [helm, "lint", "--strict", str(CHART), "--set", "brain.tls.secretName=x", "--kube-version", "1.36.3"],
+        [helm, "lint", "--strict", str(CHART), "--set", values, "--kube-version", "1.36.3"],
         capture_output=True,
         text=True,
         check=False,

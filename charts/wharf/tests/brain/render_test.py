@@ -29,7 +29,9 @@ def test_defaults_with_a_certificate_are_a_whole_deployment(render: Render) -> N
 
 
 def test_every_template_is_named_after_its_component_and_kind(render: Render) -> None:
-    kinds = {kind.lower() for kind, _ in render()} | {"servicemonitor"}
+    urls = ("brain.replicated.existingSecret=", "brain.replicated.urls.engine=postgresql://pg/w?sslmode=verify-full")
+    shared = render(*urls, "brain.replicated.urls.redis=rediss://redis", replicated=True)
+    kinds = {kind.lower() for kind, _ in (*render(), *shared)} | {"servicemonitor"}
     names = {path.name for path in (CHART / "templates").glob("*.yaml")} - {"requirements.yaml"}
     assert names == {f"brain-{kind}.yaml" for kind in kinds}
 
