@@ -1,14 +1,10 @@
-"""Engines under test: each one the conformance suite runs on, fresh and closed afterwards."""
+"""Helpers for tests of the engines of one machine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import pytest
-from wharf.brain.engine import open_engine
-from wharf.brain.engine.base import Batch, Engine, EngineError, Write
+from wharf.brain.engine.base import Batch, Engine, EngineError, LocalEngine, Write
 
 
 def submit_all(engine: Engine, batches: list[Batch]) -> list[EngineError | None]:
@@ -33,29 +29,10 @@ def submit_all(engine: Engine, batches: list[Batch]) -> list[EngineError | None]
     return asyncio.run(run())
 
 
-def write(engine: Engine, *writes: Write, revisions: int = 1) -> None:
+def write(engine: LocalEngine, *writes: Write, revisions: int = 1) -> None:
     """Land writes at once, under whatever epoch and revision the engine holds."""
     snapshot = engine.snapshot()
     epoch = int.from_bytes(snapshot.get(0, b"epoch") or b"", "big")
     revision = snapshot.revision
     snapshot.close()
     engine.commit(Batch(epoch, revision, revision + revisions, writes))
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-def make_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Engine]]:
-    made: list[Engine] = []
-
-    def make() -> Engine:
-        url = "memory:" if request.param == "memory" else f"lmdb://{tmp_path}/store-{len(made)}"
-        made.append(open_engine(url, unsafe_no_fsync=True))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.close()
-
-
-@pytest.fixture
-def engine(make_engine: Callable[[], Engine]) -> Engine:
-    return make_engine()

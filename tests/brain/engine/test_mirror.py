@@ -54,7 +54,7 @@ def test_lmdb_answers_as_the_model(steps: list[tuple[str, object]]) -> None:
             for kind, step in steps:
                 if kind == "write":
                     for engine in engines:
-                        write(engine, *step)  # type: ignore[misc]
+                        write(engine, *step)  # type: ignore[arg-type,misc]
                 elif kind == "hold":
                     for engine, mine in zip(engines, held, strict=True):
                         mine.append(engine.snapshot())
