@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 SUITE := $(PYTHON) scripts/run_tests.py
 ARGS ?=
 
-.PHONY: help setup setup-run up test fmt check proto pins build unit cluster faults proofs integration node chart \
+.PHONY: help setup setup-run up test fmt check proto pins build unit cluster faults replicated proofs integration node chart \
         images compose-test bench bench-check soak clean
 
 help: ## this list
@@ -51,6 +51,9 @@ integration: build ## parts together, and strangers' conformance tools
 
 faults: build ## kills, full disks, slow peers: the short ones
 	@$(SUITE) faults $(ARGS)
+
+replicated: build ## three nodes on PostgreSQL, Redis and NATS through kills, freezes and partitions
+	@$(SUITE) replicated $(ARGS)
 
 cluster: build ## a real control plane on brain
 	@$(SUITE) cluster $(ARGS)

@@ -34,6 +34,7 @@ class Client:
         self.watch = stubs.WatchStub(self.channel)
         self.lease = stubs.LeaseStub(self.channel)
         self.maintenance = stubs.MaintenanceStub(self.channel)
+        self.cluster = stubs.ClusterStub(self.channel)
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
         """The revision of the put."""

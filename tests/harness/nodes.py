@@ -178,6 +178,19 @@ class BrainCluster:
     def thaw(self, node: BrainNode) -> None:
         node.process.send_signal(signal.SIGCONT)
 
+    def repair(self) -> None:
+        """Whatever a test has left broken: all links whole, all servers and nodes running, one of them leading."""
+        self.heal()
+        for server in (self.postgres, self.redis, self.nats):
+            if server is not None and not server.running:
+                server.start()
+        for node in self.nodes:
+            if node.process.running:
+                self.thaw(node)
+            else:
+                self.start_node(node)
+        self.wait_leader()
+
     def close(self) -> None:
         """End everything at once."""
         for node in self.nodes:
