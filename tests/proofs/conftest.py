@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 from harness.store import Store
 from proofs import servers
+
+
+class Starter(Protocol):
+    """Starts servers that end with the test: what kind, and a name for its folder."""
+
+    def __call__(self, target: str, name: str, *, tls: bool = False) -> Store: ...
+
 
 _running: dict[str, Store] = {}
 
@@ -34,3 +43,18 @@ def server(target: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     yield store
     del _running[target]
     store.stop()
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Starter]:
+    """Servers of the test's own, each in a folder named by the test."""
+    ours: dict[str, Store] = {}
+
+    def start(target: str, name: str, *, tls: bool = False) -> Store:
+        ours[name] = _running[name] = servers.start(target, tmp_path / name, tls=tls)
+        return ours[name]
+
+    yield start
+    for name, store in ours.items():
+        del _running[name]
+        store.stop()

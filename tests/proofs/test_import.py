@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness.store import Store
-from proofs import servers
+from proofs.conftest import Starter
 from proofs.ctl import Ctl
 from proofs.model.client import Client
 from proofs.model.refusals import Refused
@@ -27,22 +26,6 @@ from proofs.moving import (
 from wharf.common.pb.etcd import rpc_pb2
 
 SLACK = 30  # seconds of a lease's life that a slow machine may lose between two looks
-
-Starter = Callable[..., Store]
-
-
-@pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Starter]:
-    """Starts servers that end with the test."""
-    running: list[Store] = []
-
-    def start(target: str, name: str, **options: object) -> Store:
-        running.append(servers.start(target, tmp_path / name, **options))  # type: ignore[arg-type]
-        return running[-1]
-
-    yield start
-    for store in running:
-        store.stop()
 
 
 def serve(folder: Path, begin: Starter) -> Store:

@@ -115,7 +115,7 @@ class Export:
         if held and not force:
             where = f"under {self._prefix!r}" if self._prefix else "already"
             raise MigrationFailed(
-                f"the target holds {held} keys {where}; choose an empty one, or --force to delete them first"
+                f"the target holds keys {where} ({held}); choose an empty one, or --force to delete them first"
             )
         if held:
             self._view.line(f"deleting {held} keys at the target")
