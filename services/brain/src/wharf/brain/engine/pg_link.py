@@ -96,8 +96,8 @@ class RolledBack(EngineError):
 class Link:
     """For one task at a time. `url`: postgresql://user:password@host,host/database?sslmode=…, as libpq reads it."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._url, self._patience = url, connect_seconds
         self.shown = shown(url)
         self.warned = False  # the server has warned since this was last set to False
         self._connection: Connection | None = None
@@ -162,14 +162,14 @@ class Link:
         try:
             connection: Connection = await asyncpg.connect(
                 self._url,
-                timeout=CONNECT_SECONDS,
+                timeout=self._patience,
                 target_session_attrs=None if "target_session_attrs" in self._url else "read-write",
             )
         except FAILURES as error:
             raise InDoubt(f"cannot connect: {self._meaning(error)}") from None  # nothing was asked yet
         self._connection = connection
         connection.add_log_listener(self._on_message)
-        self._allow(connection, CONNECT_SECONDS)
+        self._allow(connection, self._patience)
         try:
             await connection.fetch(DURABLE)
             await connection.fetch(APPLY_SETTINGS, list(SETTINGS), list(SETTINGS.values()))
