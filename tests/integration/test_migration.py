@@ -1,0 +1,102 @@
+"""A store in PostgreSQL made out of a running etcd, or out of a snapshot file."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.postgres import Postgres
+from proofs import servers
+from proofs.moving import Command, Writers, client, command, everything, fill, leases
+from wharf.brain.engine.base import Snapshot, Table
+from wharf.brain.store.filling import close_target, open_target
+from wharf.brain.store.hashing import verify
+from wharf.brain.store.keys import LEASE_PREFIX, META_COMPACT, parse_lease_key, parse_u64, prefix_end
+from wharf.common.pb.etcd import kv_pb2
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: Postgres, request: pytest.FixtureRequest) -> str:
+    """An empty database."""
+    name = request.node.originalname.removeprefix("test_")[:40]
+    server.sql(f"CREATE DATABASE {name}", database="postgres")
+    return server.url_of(name)
+
+
+def look(url: str) -> tuple[int, int, list[kv_pb2.KeyValue], set[int]]:
+    """(revision, compact revision, live keys, leases) that a node would load; they must agree with log and history."""
+
+    def read(snapshot: Snapshot) -> tuple[int, int, list[kv_pb2.KeyValue], set[int]]:
+        assert verify(snapshot) == []
+        kvs = [kv_pb2.KeyValue.FromString(kv) for _, kv in snapshot.scan(Table.NOW, b"", None)]
+        held = {parse_lease_key(key) for key, _ in snapshot.scan(Table.META, LEASE_PREFIX, prefix_end(LEASE_PREFIX))}
+        compacted = parse_u64(snapshot.get(Table.META, META_COMPACT))
+        return snapshot.revision, compacted, sorted(kvs, key=lambda kv: kv.key), held
+
+    async def main() -> tuple[int, int, list[kv_pb2.KeyValue], set[int]]:
+        engine = await open_target(url)
+        snapshot = engine.snapshot()
+        try:
+            return read(snapshot)
+        finally:
+            snapshot.close()
+            await close_target(engine)
+
+    return asyncio.run(main())
+
+
+def test_import_under_load(server: Postgres, url: str, tmp_path: Path) -> None:
+    store = servers.start("etcd-3.6", tmp_path / "source")
+    words = ("import", f"--from={store.url}", f"--engine={url}")
+    try:
+        with client(store.url) as source:
+            fill(source)
+            with Writers(store.url) as writers, Command(*words) as running:
+                running.wait_line("caught up")
+                writers.wait_more(100)
+                running.process.kill()  # and again: it goes on where it was
+            with Writers(store.url) as writers, Command(*words) as running:
+                running.wait_line("going on with an unfinished import")
+                running.wait_line("caught up")
+                writers.wait_more(100)
+                writers.__exit__()
+                code, printed = running.end(signal.SIGINT)
+            assert code == 0, printed
+            assert server.password not in printed
+            revision, kvs = everything(source)
+            found, compacted, ours, held = look(url)
+            assert (found, ours) == (revision, kvs)
+            assert 1 < compacted < revision
+            assert held == set(leases(source))
+            code, printed = command(*words)
+            assert (code, f"the target holds data (revision {revision})" in printed) == (1, True)
+    finally:
+        store.stop()
+
+
+def test_restore(url: str, tmp_path: Path) -> None:
+    store = servers.start("brain", tmp_path / "source")
+    copy = tmp_path / "copy.db"
+    try:
+        with client(store.url) as source:
+            fill(source)
+            assert command("snapshot", "save", str(copy), f"--endpoint={store.url}")[0] == 0
+            revision, kvs = everything(source)
+            held = set(leases(source))
+    finally:
+        store.stop()
+    code, printed = command("restore", str(copy), f"--engine={url}", "--bump-revision=100")
+    assert code == 0, printed
+    found, compacted, ours, ids = look(url)
+    assert (found, compacted, ours, ids) == (revision + 100, revision + 100, kvs, held)
+    code, printed = command("restore", str(copy), f"--engine={url}")
+    assert (code, "the target holds data" in printed) == (1, True)
