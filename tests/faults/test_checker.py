@@ -173,6 +173,7 @@ def test_stale_reads_are_held_to_what_they_promise() -> None:
     writes = [put(1, 0, 9, "a", 2), put(1, 10, 19, "b", 3)]
     log = [LOG_A, LOG_B]
     assert not judged([*writes, stale(2, 30, A, 2), stale(2, 40, B, 3)], log).faults
+    assert not judged([*writes, stale(1, 30, A, 2)], log).faults, "the node need not have what its leader has written"
     for wrong in (
         [stale(2, 30, B, 3), stale(2, 40, A, 2)],  # back in time
         [stale(2, 30, A, 3)],  # a state that never was

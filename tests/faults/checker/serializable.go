@@ -7,7 +7,8 @@ import (
 )
 
 // judgeSerializable holds reads that need not be fresh to what they do promise: they show one state that was, one that
-// was begun before the read was over, and never one older than what the same client was shown before.
+// was begun before the read was over, and never one older than a read of the same client (which keeps to one node) has
+// shown before. What a node was told by its leader on behalf of the client does not count: the node may not have it yet.
 func judgeSerializable(h *history, c *claims) []string {
 	var faults []string
 	shown := map[int]int64{}
@@ -29,7 +30,9 @@ func judgeSerializable(h *history, c *claims) []string {
 				faults = append(faults, fmt.Sprintf("shows revision %d before it was asked for: %s", at, r))
 			}
 		}
-		shown[r.Client] = max(shown[r.Client], at)
+		if len(r.Compare) == 0 && len(r.Success) == 1 && r.Success[0].Type == "range" {
+			shown[r.Client] = max(shown[r.Client], at)
+		}
 	}
 	return faults
 }
