@@ -1,1 +1,6 @@
-"""Side-by-side measurements: every figure stands beside its peer's from the same run on the same cores."""
+"""Figures beside a peer's of the same run. The servers both stand on are started by the tests' harness."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))

@@ -1,13 +1,14 @@
 """A store under load: started on a fresh directory on loopback, and what the kernel says it has used.
 
 Owns process and directory. Invariant: CPU and memory are those of the server's whole process tree, taken from /proc, so
-that neither threads nor worker processes hide; the load generator is never part of it.
+that neither threads nor worker processes hide, also those that are over; the load generator is never part of it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wharf.cli.kube.binaries import locate, tell_version
+from wharf.cli.kube.binaries import locate, tell_version, wanted_version
 from wharf.cli.kube.controlplane import free_port
 from wharf.cli.kube.process import Process
 from wharf.cli.kube.recipes import recipe
@@ -38,10 +39,15 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time since the start."""
-        return sum(sum(_stat(pid)[11:13]) for pid in tree(self.process.pid)) / _TICKS
+        return cpu_seconds(self.process.pid)
 
     def rss_bytes(self) -> int:
         return sum(_stat(pid)[21] for pid in tree(self.process.pid)) * _PAGE
+
+
+def cpu_seconds(root: int) -> float:
+    """User and system time of a process tree: each one's own and of the children that it has outlived."""
+    return sum(sum(_stat(pid)[11:15]) for pid in tree(root)) / _TICKS
 
 
 def tree(root: int) -> list[int]:
@@ -68,10 +74,14 @@ def command(name: str, folder: Path, client: str, flags: tuple[str, ...] = ()) -
             "brain",
             f"--listen-metrics-urls=http://127.0.0.1:{free_port()}",
         ]
+    elif name == "kine":
+        address = client.removeprefix("http://")
+        kine = locate("kine", search_path=False, report=lambda _: None)
+        return [str(kine), f"--listen-address={address}", "--metrics-bind-address=0", *flags]
     else:
         peer = f"http://127.0.0.1:{free_port()}"
         words = [
-            str(locate("etcd", search_path=False)),
+            str(locate("etcd", search_path=False, report=lambda _: None)),
             f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}",
         ]
@@ -86,7 +96,8 @@ def version(name: str) -> str:
 
         return installed("wharf-brain")
     tool = recipe(name)
-    return tell_version(tool, locate(name, search_path=False)) or "unknown"
+    path = locate(name, search_path=False, report=lambda _: None)
+    return tell_version(tool, path) or wanted_version(tool, None) or "unknown"
 
 
 def launch(name: str, folder: Path, flags: tuple[str, ...] = ()) -> Server:
@@ -95,20 +106,19 @@ def launch(name: str, folder: Path, flags: tuple[str, ...] = ()) -> Server:
     client = f"http://127.0.0.1:{port}"
     process = Process(name, command(name, folder, client, flags), folder / f"{name}.log").start()
     try:
-        if name == "etcd":  # quiet log: ask instead
-            import socket  # noqa: PLC0415
-
-            def accepts() -> bool:
-                with socket.socket() as probe:
-                    return probe.connect_ex(("127.0.0.1", port)) == 0
-
-            process.wait_ready(accepts, _READY_SECONDS)
-        else:
+        if name == "brain":
             process.wait_logged(_READY, _READY_SECONDS)
+        else:  # quiet logs: ask instead
+            process.wait_ready(lambda: _accepts(port), _READY_SECONDS)
     except BaseException:
         process.kill()
         raise
     return Server(name, f"127.0.0.1:{port}", process, folder)
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

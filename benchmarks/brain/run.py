@@ -68,11 +68,11 @@ class Row:
         return sum(sum(run.result["errors"].values()) for run in self.runs)
 
 
-def measure(program: Path, server: Server, case: Case, seconds: float) -> Measured:
+def measure(program: Path, server: Server, case: Case, seconds: float, keys: int = KEYS) -> Measured:
     length = 600.0 if case.to_the_end else seconds
     warm_up = 0.0 if case.to_the_end else min(2.0, seconds / 3)
     flags: dict[str, object] = {"prefix": case.prefix} if case.prefix else {}
-    flags |= {"clients": case.clients, "conns": CONNECTIONS, "keys": KEYS}
+    flags |= {"clients": case.clients, "conns": min(CONNECTIONS, case.clients), "keys": keys}
     return loadgen.run(program, server, case.op, **flags, duration=f"{length}s", warmup=f"{warm_up}s")
 
 

@@ -1,7 +1,7 @@
-// Loadgen drives an etcd v3 server with the real Go client in a closed loop and prints one JSON document.
+// Loadgen drives an etcd v3 server with the real Go client and prints one JSON document.
 //
 // N clients over M connections each have one operation outstanding; a worker's next operation starts when the last one is
-// answered. The first -warmup of the run is not counted. What is measured is told apart from how it is driven: ops.go has
+// answered, or, with -rate, when its turn has come. The first -warmup of the run is not counted. What is measured is told apart from how it is driven: ops.go has
 // the operations, stats.go the numbers.
 package main
 
@@ -31,7 +31,8 @@ type options struct {
 	prefix    string
 	keys      int
 	watchers  int
-	total     int
+	rate      float64
+	own       bool
 }
 
 func parse() options {
@@ -46,8 +47,9 @@ func parse() options {
 	flag.IntVar(&o.valueSize, "value-size", 512, "bytes of a value")
 	flag.StringVar(&o.prefix, "prefix", "/registry/bench/", "what keys begin with")
 	flag.IntVar(&o.keys, "keys", 50000, "keys that reading, updating and deleting choose from (make them with -op fill)")
-	flag.IntVar(&o.watchers, "watchers", 100, "watchers of the watch operation")
-	flag.IntVar(&o.total, "total", 0, "stop after so many operations (fill and delete: all keys)")
+	flag.IntVar(&o.watchers, "watchers", 100, "watchers of the watch and fanout operations")
+	flag.Float64Var(&o.rate, "rate", 0, "operations a second, begun on time whatever the server does; 0: a closed loop")
+	flag.BoolVar(&o.own, "own", false, "each watcher of fanout watches one key of its own, not everything")
 	flag.Parse()
 	return o
 }
@@ -99,8 +101,11 @@ func (l *load) drive(clients []*clientv3.Client) result {
 	var all sync.WaitGroup
 	for i := range workers {
 		workers[i] = newWorker(l, i, clients[i%len(clients)])
-		all.Go(func() { workers[i].loop(ctx, counted, end) })
+		all.Go(func() { workers[i].loop(ctx, begin, counted, end) })
 	}
 	all.Wait()
+	if l.delivered != nil {
+		l.delivered.await(workers)
+	}
 	return merge(l, workers, counted, min(time.Since(counted), time.Since(begin)))
 }

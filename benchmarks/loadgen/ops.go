@@ -25,8 +25,21 @@ type load struct {
 	options
 	operation
 	next      atomic.Int64
+	paced     atomic.Int64
 	value     string
+	revisions map[string]int64 // of the keys as they were before the load; read only while it runs
 	delivered *delivery
+}
+
+// due is when the next operation begins: at once in a closed loop, at its turn when there is a rate. A turn that is late
+// still counts from when it was due, so that a stall of the server shows in every operation that it held up.
+func (l *load) due(begin time.Time) time.Time {
+	if l.rate == 0 {
+		return time.Now()
+	}
+	turn := begin.Add(time.Duration(float64(l.paced.Add(1)-1) / l.rate * float64(time.Second)))
+	time.Sleep(time.Until(turn))
+	return turn
 }
 
 // operation is one kind of request, as a control plane sends it.
@@ -43,9 +56,10 @@ func init() { // the table mentions functions that mention the table
 		"fill":   {do: fill},
 		"get":    {do: get},
 		"update": {do: update},
-		"delete": {do: remove},
+		"delete": {prepare: learn, do: remove},
 		"list":   {do: list},
 		"watch":  {prepare: openWatches, do: update},
+		"fanout": {prepare: openFanOut, do: renew},
 	}
 }
 
@@ -76,7 +90,8 @@ func (l *load) randomKey() string { return l.key(rand.Int64N(int64(l.keys))) }
 // create is kube-apiserver's create: the key must not exist. Keys are never used twice, on this server or in this run.
 func create(ctx context.Context, l *load, w *worker) error {
 	key := l.key(time.Now().UnixNano()<<9 | int64(w.number)&511)
-	return put(ctx, w, key, 0, l.value)
+	_, err := put(ctx, w, key, 0, l.value)
+	return err
 }
 
 func fill(ctx context.Context, l *load, w *worker) error {
@@ -84,18 +99,26 @@ func fill(ctx context.Context, l *load, w *worker) error {
 	if n >= int64(l.keys) {
 		return errDone
 	}
-	return put(ctx, w, l.key(n), 0, l.value)
+	_, err := put(ctx, w, l.key(n), 0, l.value)
+	return err
 }
 
-func put(ctx context.Context, w *worker, key string, revision int64, value string) error {
-	answer, err := w.client.Txn(ctx).
+// put is kube-apiserver's create (of a key without a revision) or update, as it sends them; it returns the new revision.
+func put(ctx context.Context, w *worker, key string, revision int64, value string) (int64, error) {
+	txn := w.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
-		Then(clientv3.OpPut(key, value)).
-		Commit()
-	if err == nil && !answer.Succeeded {
-		return errConflict
+		Then(clientv3.OpPut(key, value))
+	if revision != 0 {
+		txn = txn.Else(clientv3.OpGet(key))
 	}
-	return err
+	answer, err := txn.Commit()
+	if err != nil {
+		return 0, err
+	}
+	if !answer.Succeeded {
+		return 0, errConflict
+	}
+	return answer.Header.Revision, nil
 }
 
 func get(ctx context.Context, l *load, w *worker) error {
@@ -117,11 +140,30 @@ func update(ctx context.Context, l *load, w *worker) error {
 	if len(answer.Kvs) != 1 {
 		return fmt.Errorf("%d keys instead of one; was the store filled?", len(answer.Kvs))
 	}
-	return put(ctx, w, key, answer.Kvs[0].ModRevision, l.stamped())
+	_, err = put(ctx, w, key, answer.Kvs[0].ModRevision, l.stamped())
+	return err
 }
 
-// remove is kube-apiserver's delete, of every key once: the key must be as it was last seen, else it is read. Keys come from a
-// fill of their own and were never updated, so the version stands for the revision that only their writer knows.
+// learn reads the revisions of all keys, in pages, so that a write can be conditional without a read before it.
+func learn(l *load, clients []*clientv3.Client) error {
+	l.revisions = make(map[string]int64, l.keys)
+	start, end := l.prefix, clientv3.GetPrefixRangeEnd(l.prefix)
+	for {
+		answer, err := clients[0].Get(context.Background(), start, clientv3.WithRange(end), clientv3.WithLimit(pageSize))
+		if err != nil {
+			return err
+		}
+		for _, kv := range answer.Kvs {
+			l.revisions[string(kv.Key)] = kv.ModRevision
+			start = string(kv.Key) + "\x00"
+		}
+		if !answer.More {
+			return nil
+		}
+	}
+}
+
+// remove is kube-apiserver's delete, of every key once: the key must be as it was last seen, else it is read.
 func remove(ctx context.Context, l *load, w *worker) error {
 	n := l.next.Add(1) - 1
 	if n >= int64(l.keys) {
@@ -129,12 +171,27 @@ func remove(ctx context.Context, l *load, w *worker) error {
 	}
 	key := l.key(n)
 	answer, err := w.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.Version(key), "=", 1)).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", l.revisions[key])).
 		Then(clientv3.OpDelete(key)).
 		Else(clientv3.OpGet(key)).
 		Commit()
 	if err == nil && !answer.Succeeded {
 		return errConflict
+	}
+	return err
+}
+
+// renew writes a key of the worker's own share again, knowing its revision from the write before.
+func renew(ctx context.Context, l *load, w *worker) error {
+	share := int64(l.keys / l.clients)
+	key := l.key(int64(w.number)*share + int64(w.all)%share)
+	before, mine := w.revisions[key]
+	if !mine {
+		before = l.revisions[key]
+	}
+	after, err := put(ctx, w, key, before, l.stamped())
+	if err == nil {
+		w.revisions[key] = after
 	}
 	return err
 }

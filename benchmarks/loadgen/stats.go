@@ -9,23 +9,25 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// worker is one client of the closed loop.
+// worker is one client.
 type worker struct {
 	load      *load
 	number    int
 	client    *clientv3.Client
 	all       int // operations answered, counted or not
+	done      int // those without an error
 	latencies []time.Duration
 	errors    map[string]int
+	revisions map[string]int64 // of its own keys, as it wrote them
 }
 
 func newWorker(l *load, number int, client *clientv3.Client) *worker {
-	return &worker{load: l, number: number, client: client, errors: map[string]int{}}
+	return &worker{load: l, number: number, client: client, errors: map[string]int{}, revisions: map[string]int64{}}
 }
 
-func (w *worker) loop(ctx context.Context, counted, end time.Time) {
+func (w *worker) loop(ctx context.Context, begin, counted, end time.Time) {
 	for {
-		began := time.Now()
+		began := w.load.due(begin)
 		if began.After(end) {
 			return
 		}
@@ -34,9 +36,16 @@ func (w *worker) loop(ctx context.Context, counted, end time.Time) {
 			return
 		}
 		w.all++
+		if err == nil {
+			w.done++
+		}
 		now := time.Now()
+		counts := !now.Before(counted) && !now.After(end)
+		if w.load.rate != 0 {
+			counts = !began.Before(counted)
+		}
 		switch {
-		case now.Before(counted) || now.After(end):
+		case !counts:
 		case err != nil:
 			w.errors[err.Error()]++
 		default:
