@@ -28,7 +28,7 @@ PATIENCE = 0.1  # seconds before looking again, times the attempt
 SECONDS = 60.0  # for one attempt
 
 CONCURRENT = frozenset(
-    {"23505", "42P06", "42P07", "XX000"}
+    {"23505", "42710", "42P06", "42P07", "XX000"}
 )  # somebody else has just made, or is making, the same thing
 
 

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-COMMIT_SECONDS = 10.0  # for an answer; then the connection is dropped and the outcome asked for
+COMMIT_SECONDS = 5.0  # for an answer; then the connection is dropped and the outcome asked for
 ATTEMPTS = 5  # at what another transaction was in the way of
 RETRY_DELAY = 0.02  # seconds, times the attempt
 PURGE_AT = 1000  # deletions in META that are kept to be told to others
@@ -160,8 +160,9 @@ class PostgresEngine:
     async def _submitted(self, batch: Batch, planned: Plan, done: Done) -> None:
         outcome: EngineError | None = None
         try:
-            await self._commit(batch, planned)
-            await self._landed(batch, planned)
+            async with self._current.moving:
+                await self._commit(batch, planned)
+                await self._landed(batch, planned)
         except (InDoubt, RolledBack) as error:
             outcome = CommitUnknown(str(error))
         except EngineError as error:
@@ -194,7 +195,7 @@ class PostgresEngine:
         raise InDoubt("the fence moves whenever it is looked at")
 
     async def _answered(self, text: str, *arguments: object) -> Rows | None:
-        """The first row; InDoubt also when the server committed and then warned, for then it may not be replicated."""
+        """The first row; InDoubt also when the server committed and warned: then it may not be replicated."""
         self._writes.warned = False
         row = await self._writes.fetchrow(COMMIT_SECONDS, text, *arguments)
         if self._writes.warned:
@@ -218,23 +219,27 @@ class PostgresEngine:
     async def _resolved(self, batch: Batch, done: Callable[[Resolution], None]) -> None:
         outcome: Resolution
         try:
-            following = self._current
-            before = following.position
-            row = await self._answered(TAKE_TURN, batch.epoch)
-            if row is None:
-                raise Fenced("another writer has taken over")
-            fence = parse_fence(row)
-            following.turn = fence.turn
-            if (fence.seq, fence.revision) == (before.seq, batch.expected_revision):
-                outcome = False
-            elif (fence.seq, fence.revision) == (before.seq + 1, batch.revision):
-                await self._landed(batch, plan(batch))
-                outcome = True
-            else:
-                raise Fenced("another writer has taken over")
+            async with self._current.moving:
+                outcome = await self._fate(batch)
         except EngineError as error:
             outcome = error
         _tell(done, outcome)
+
+    async def _fate(self, batch: Batch) -> bool:
+        """Whether the batch has landed; then it is shown, else it cannot land any more. Fenced, other EngineError."""
+        following = self._current
+        before = following.position
+        row = await self._answered(TAKE_TURN, batch.epoch)
+        if row is None:
+            raise Fenced("another writer has taken over")
+        fence = parse_fence(row)
+        following.turn = fence.turn
+        if (fence.seq, fence.revision) == (before.seq, batch.expected_revision):
+            return False
+        if (fence.seq, fence.revision) != (before.seq + 1, batch.revision):
+            raise Fenced("another writer has taken over")
+        await self._landed(batch, plan(batch))
+        return True
 
     async def _promoted(self, lease_ms: int) -> Promotion:
         following = self._current
