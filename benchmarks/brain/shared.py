@@ -27,8 +27,8 @@ from benchmarks.servers import Server, cpu_seconds, running, version
 
 PEERS = ("kine", "brain")
 KEYS = 20_000
-# kine holds two connections for a write and has no limit on them by default; with a limit below that its writers wait for
-# each other forever. So PostgreSQL gets room for all of them.
+# kine holds two connections for a write and limits them by nothing; told a limit below that its writers wait for each
+# other forever. So PostgreSQL gets room for all of them.
 POSTGRES = {"max_connections": "700"}
 
 CASES = (

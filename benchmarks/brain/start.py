@@ -21,6 +21,7 @@ from pathlib import Path
 
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Batch, Table, Write
+from wharf.brain.engine.lmdb import LmdbEngine
 from wharf.brain.store.keys import KeyValue, encode_event, encode_kv, log_key
 from wharf.brain.store.read import Reader
 from wharf.brain.store.shapes import RangeOp
@@ -34,7 +35,7 @@ def key_of(number: int) -> bytes:
 
 
 def fill(directory: str, keys: int) -> None:
-    engine = open_engine(f"lmdb://{directory}", unsafe_no_fsync=True)
+    engine = LmdbEngine(directory, unsafe_no_fsync=True)
     numbers = list(range(keys))
     random.Random(1).shuffle(numbers)
     revision = 1

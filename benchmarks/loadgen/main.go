@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 )
 
+const patience = time.Minute // for the last answers
+
 type options struct {
 	endpoint  string
 	op        string
@@ -92,11 +94,11 @@ func run(o options) error {
 
 // drive runs the closed loop and merges what the workers saw.
 func (l *load) drive(clients []*clientv3.Client) result {
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
 	begin := time.Now()
 	counted := begin.Add(l.warmup)
 	end := counted.Add(l.duration)
+	ctx, stop := context.WithDeadline(context.Background(), end.Add(patience)) // a server that hangs ends the run
+	defer stop()
 	workers := make([]*worker, l.clients)
 	var all sync.WaitGroup
 	for i := range workers {

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
+from cluster.conftest import HasLogs
+from harness.api import Api
 from harness.churn import CONFIG_MAPS, LEASES, PODS, Churn, HasApi, churn
-from harness.cluster import Cluster
+from harness.cluster import Cluster, kube_binaries
 from harness.informers import Informers, Seen, informers
+from harness.nodes import BrainCluster
+from wharf.cli.kube.argv import EtcdAccess
 from wharf.cli.kube.controlplane import ControlPlane, ControlPlaneOptions
 
 NAMESPACE = "churn"
@@ -93,6 +99,60 @@ def judge_errors(load: Churn, failovers: int) -> None:
     assert errors <= failovers * load.writers * ERRORS_PER_WRITER, load.failures
     assert load.longest < LONGEST_SECONDS
     assert all(text.startswith(("500 ", "503 ", "504 ", "429 ")) for text in load.failures), load.failures
+
+
+@dataclass(frozen=True, slots=True)
+class OnNodes:
+    """A control plane on all nodes of a replicated store."""
+
+    nodes: BrainCluster
+    plane: ControlPlane
+
+    def api(self, index: int = 0) -> Api:
+        """A new client of an apiserver."""
+        return Api(self.plane, index)
+
+    def fail_over(self, how: str, load: Churn) -> None:
+        """Take the leader away; the others serve without it, then it comes back."""
+        leader = self.nodes.wait_leader()
+        if how == "kill":
+            self.nodes.kill(leader)
+        else:
+            assert self.nodes.stop_node(leader) == 0
+        load.wait_for(BETWEEN)
+        self.nodes.start_node(leader)
+
+
+@pytest.fixture
+def on_nodes(tmp_path: Path, shown_on_failure: list[HasLogs]) -> Iterator[OnNodes]:
+    """Three nodes and a stock apiserver, told of all of them."""
+    with BrainCluster(tmp_path / "store", flags=()) as nodes:
+        shown_on_failure.append(nodes)
+        store = EtcdAccess(tuple(nodes.urls))
+        plane = ControlPlane(tmp_path / "kube", kube_binaries(), store, ControlPlaneOptions(controllers=False))
+        shown_on_failure.append(plane)
+        plane.start()
+        try:
+            yield OnNodes(nodes, plane)
+        finally:
+            plane.stop()
+
+
+def lose_leaders(cluster: OnNodes, ways: Sequence[str]) -> None:
+    with watched_churn(cluster, cluster.plane) as (load, _):
+        for how in ways:
+            cluster.fail_over(how, load)
+        load.wait_for(BETWEEN)
+    judge_errors(load, len(ways))
+
+
+def test_three_leaders_are_lost(on_nodes: OnNodes) -> None:
+    lose_leaders(on_nodes, ("kill", "hand over", "kill"))
+
+
+@pytest.mark.soak
+def test_ten_leaders_are_lost(on_nodes: OnNodes) -> None:
+    lose_leaders(on_nodes, ("kill", "hand over", "kill", "kill", "hand over") * 2)
 
 
 def test_a_lone_store_is_killed(new_cluster: Callable[..., Cluster]) -> None:
