@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the container images of docker-compose.yml and the chart: wharf-brain, wharf-kube and wharf-backing.
+# Build the container images of docker-compose.yml and the chart: wharf-brain, wharf-backing and wharf-kube, or those named.
 # Wheels (pinned, with hashes) and the Kubernetes programs are made outside and copied in, so a build inside needs no
 # Python index. WHARF_BASE_IMAGE names another base than debian:bookworm-slim; `--prepare` only fills build/image.
 set -euo pipefail
@@ -7,36 +7,60 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly context=build/image python=.venv/bin/python
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' cli/pyproject.toml)
 say() { printf '==> %s\n' "$*" >&2; }
+prepare_only=""
+[ "${1:-}" != --prepare ] || { prepare_only=yes; shift; }
+[ $# -gt 0 ] || set -- brain backing kube
+for target in "$@"; do
+    case $target in brain | backing | kube) ;; *) echo "no image $target; there are brain, backing and kube" >&2; exit 2 ;; esac
+done
 
 [ "$($python -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True ] || {
     echo "the images run Debian 12's Python 3.11, and the wheels must match: make .venv with python3.11" >&2
     exit 1
 }
-mkdir -p $context
-key=$(cat requirements/runtime.txt */*/pyproject.toml cli/pyproject.toml */*/setup.py \
-    $(git ls-files 'libs/*/src' 'services/*/src' 'cli/src') | sha256sum | cut -d' ' -f1)
-if [ "$(cat $context/wheels.stamp 2> /dev/null)" != "$key" ]; then
+# Run what fills build/image/FOLDER only when what it is made of has changed: once FOLDER KEY COMMAND...
+once() {
+    local folder=$context/$1 key=$2
+    shift 2
+    [ "$(cat "$folder.stamp" 2> /dev/null)" != "$key" ] || return 0
+    rm -rf "$folder" "$folder.stamp"
+    mkdir -p "$folder"
+    "$@" "$folder"
+    echo "$key" > "$folder.stamp"
+}
+key_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+collect() {
     say "collecting pinned wheels"
-    rm -rf $context/wheels $context/wheels.stamp
     # The image's Python may be of an older patch release than this one: take what either needs.
     sed "s/ ; python_full_version [^\\\\]*//" requirements/runtime.txt > $context/wanted.txt
-    $python -m pip download --quiet --require-hashes --only-binary :all: -d $context/wheels -r $context/wanted.txt
-    say "building wharf's own wheels"
-    for member in libs/wire libs/common services/brain cli; do
-        $python -m pip wheel --quiet --no-deps --no-build-isolation --no-index -w $context/wheels "./$member"
-    done
-    echo "$key" > $context/wheels.stamp
-fi
-say "finding the Kubernetes programs"
-rm -rf $context/kube
-mkdir $context/kube
-for program in $($python -m wharf.cli.kube.build kube-apiserver kube-controller-manager kube-scheduler kubectl); do
-    ln "$program" $context/kube/ 2> /dev/null || cp "$program" $context/kube/
+    $python -m pip download --quiet --require-hashes --only-binary :all: -d "$1" -r $context/wanted.txt
+}
+
+wheel() {
+    say "building the wheel of $1"
+    rm -rf "$1"/build/lib* # modules that are gone from the sources must not come along
+    $python -m pip wheel --quiet --no-deps --no-build-isolation --no-index -w "$2" "./$1"
+}
+
+mkdir -p $context/kube
+once wheels "$(key_of requirements/runtime.txt)" collect
+for member in libs/wire libs/common services/brain cli; do
+    # shellcheck disable=SC2046 # a list of files
+    once "own/${member##*/}" "$(key_of requirements/runtime.txt $(git ls-files "$member"))" wheel "$member"
 done
+if [[ " $* " = *" kube "* ]]; then
+    say "finding the Kubernetes programs"
+    rm -rf $context/kube
+    mkdir $context/kube
+    for program in $($python -m wharf.cli.kube.build kube-apiserver kube-controller-manager kube-scheduler kubectl); do
+        ln "$program" $context/kube/ 2> /dev/null || cp "$program" $context/kube/
+    done
+fi
 rm -rf $context/backing
 cp -R requirements/runtime.txt deploy/pki.py deploy/backing $context/
-[ "${1:-}" != --prepare ] || exit 0
-for target in brain kube backing; do
+[ -z "$prepare_only" ] || exit 0
+for target in "$@"; do
     say "building wharf-$target:$version"
     docker build --quiet --target "$target" --tag "wharf-$target:$version" \
         --build-arg BASE="${WHARF_BASE_IMAGE:-debian:bookworm-slim}" --file deploy/Dockerfile $context

@@ -9,6 +9,9 @@ from typing import Protocol
 
 import pytest
 from harness.cluster import Cluster
+from harness.node import NAME, Node
+from harness.sandbox import Sandbox
+from wharf.cli.kube.argv import ApiserverOptions
 from wharf.cli.kube.controlplane import ControlPlaneOptions
 
 ClusterFactory = Callable[..., Cluster]
@@ -77,9 +80,36 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture(scope="module")
-def shown_on_failure() -> Iterator[list[HasLogs]]:
-    """A list for whatever a module starts by itself: its logs go into the report of a failed test."""
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A real node, joined to a cluster whose apiserver listens on the link to it; the suites on it share one."""
+    folder = tmp_path_factory.mktemp("node")
+    sandbox = Sandbox(folder / "sandbox").start()
     before = list(_running)
-    yield _running
-    _running[:] = before
+    try:
+        server = ApiserverOptions(port=0, bind_address=sandbox.outside, advertise_address=sandbox.outside)
+        cluster = Cluster.create(folder, ControlPlaneOptions(apiservers=(server,)))
+        try:
+            cluster.start()
+            node = Node(sandbox, cluster)
+            _running.extend((cluster, node))
+            try:
+                role = ("--clusterrole=system:node-proxier", "--user=system:kube-proxy")
+                cluster.kubectl("create", "clusterrolebinding", "kube-proxy", *role)
+                node.start()
+                cluster.kubectl("wait", "--for=create", f"node/{NAME}", "--timeout=60s")
+                cluster.kubectl("wait", "--for=condition=Ready", f"node/{NAME}", "--timeout=60s")
+                yield node
+            finally:
+                node.stop()
+        finally:
+            cluster.stop()
+    finally:
+        sandbox.stop()
+        _running[:] = before
+
+
+@pytest.fixture
+def node_cluster(node: Node) -> Cluster:
+    """The cluster of the real node."""
+    return node.cluster

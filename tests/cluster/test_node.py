@@ -10,7 +10,6 @@ import http.client
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,11 +17,9 @@ import pytest
 from harness.cluster import Cluster
 from harness.images import GREETING, WEB
 from harness.kubectl import KubectlError
-from harness.node import NAME, Node
-from harness.sandbox import Sandbox, missing_requirements
-from wharf.cli.kube.argv import ApiserverOptions
+from harness.node import NAME
+from harness.sandbox import missing_requirements
 from wharf.cli.kube.binaries import locate
-from wharf.cli.kube.controlplane import ControlPlaneOptions
 from wharf.cli.kube.process import Process
 
 _LACKING = missing_requirements()
@@ -63,37 +60,6 @@ spec:
   selector: {{app: web}}
   ports: [{{port: 80, targetPort: http}}]
 """
-
-
-@pytest.fixture(scope="module")
-def node_cluster(tmp_path_factory: pytest.TempPathFactory, shown_on_failure: list[object]) -> Iterator[Cluster]:
-    """A cluster whose apiserver listens on the link to its one node."""
-    folder = tmp_path_factory.mktemp("node")
-    sandbox = Sandbox(folder / "sandbox").start()
-    try:
-        server = ApiserverOptions(port=0, bind_address=sandbox.outside, advertise_address=sandbox.outside)
-        cluster = Cluster.create(folder, ControlPlaneOptions(apiservers=(server,)))
-        try:
-            cluster.start()
-            node = Node(sandbox, cluster.plane)
-            shown_on_failure += [cluster, node]
-            try:
-                bind_kube_proxy(cluster)
-                node.start()
-                cluster.kubectl("wait", "--for=create", f"node/{NAME}", "--timeout=60s")
-                cluster.kubectl("wait", "--for=condition=Ready", f"node/{NAME}", "--timeout=60s")
-                yield cluster
-            finally:
-                node.stop()
-        finally:
-            cluster.stop()
-    finally:
-        sandbox.stop()
-
-
-def bind_kube_proxy(cluster: Cluster) -> None:
-    role = ("--clusterrole=system:node-proxier", "--user=system:kube-proxy")
-    cluster.kubectl("create", "clusterrolebinding", "kube-proxy", *role)
 
 
 def ask_service(cluster: Cluster, service: str) -> str:

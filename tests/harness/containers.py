@@ -22,6 +22,7 @@ from wharf.cli.kube.process import Process
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "wharf-test-base:bookworm"
 PACKAGES = "python3,python3-venv,libnghttp2-14,liblmdb0,postgresql-15,redis-server"
+NODE_IMAGES = ("wharf-brain:0.1.0", "wharf-backing:0.1.0")
 TOOLS = ("dockerd", "docker", "docker-compose", "debootstrap", "unshare", "nsenter")
 ENGINE_READY = "API listen on"
 
@@ -47,9 +48,9 @@ class Engine:
         prefix = ["nsenter", "--net", "--target", str(self.process.pid)]
         return checked([*prefix, *(str(word) for word in words)], dict(os.environ), None, timeout)
 
-    def build_images(self) -> None:
-        """The images of docker-compose.yml and the chart, as a user would build them."""
-        self.run(ROOT / "scripts" / "images.sh", cwd=ROOT, timeout=900)
+    def build_images(self, *names: str) -> None:
+        """Images of docker-compose.yml and the chart (all, or those named), as a user would build them."""
+        self.run(ROOT / "scripts" / "images.sh", *names, cwd=ROOT, timeout=900)
 
 
 def missing_tools() -> list[str]:
@@ -101,3 +102,30 @@ def base_archive() -> Path:
         checked(["tar", "-C", str(root), "-cf", str(fresh), "."], dict(os.environ), None, 600)
         fresh.replace(archive)
     return archive
+
+
+def node_images() -> Path:
+    """wharf-brain and wharf-backing as an archive for a node's containerd; kept until their sources change."""
+    folder = cache_root() / "images"
+    archive = folder / f"node-{_image_key()}.tar"
+    if not archive.exists():
+        with running_engine() as engine, tempfile.TemporaryDirectory(dir=folder) as scratch:
+            engine.build_images("brain", "backing")
+            fresh = Path(scratch) / "images.tar"
+            engine.run("docker", "save", "--output", fresh, *NODE_IMAGES)
+            for old in folder.glob("node-*.tar"):
+                old.unlink()
+            fresh.replace(archive)
+    return archive
+
+
+def _image_key() -> str:
+    """What the images are made of, in one word."""
+    script = ROOT / "scripts" / "images.sh"
+    checked([str(script), "--prepare", "brain", "backing"], dict(os.environ), ROOT, 600)
+    digest = hashlib.sha256(PACKAGES.encode())
+    context = ROOT / "build" / "image"
+    for file in (script, *sorted((ROOT / "deploy").rglob("*")), *sorted(context.rglob("*.stamp"))):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 from wharf.cli.kube.binaries import locate
-from wharf.cli.kube.controlplane import ControlPlane
 from wharf.cli.kube.credentials import Identity, kubeconfig
 from wharf.cli.kube.pki import Authority
 from wharf.cli.kube.process import Process
 
+from harness.cluster import Cluster
 from harness.images import PAUSE, write_archives
 from harness.sandbox import Sandbox, run
 
@@ -28,8 +28,9 @@ _READY_SECONDS = 60.0
 class Node:
     """One node of a control plane that listens on the sandbox's outside address."""
 
-    def __init__(self, sandbox: Sandbox, plane: ControlPlane) -> None:
-        self.sandbox, self._plane = sandbox, plane
+    def __init__(self, sandbox: Sandbox, cluster: Cluster) -> None:
+        self.sandbox, self.cluster = sandbox, cluster
+        self._plane = cluster.plane
         self._folder = sandbox.folder
         self._socket = self._folder / "containerd.sock"
         self.processes: list[Process] = []
@@ -155,8 +156,12 @@ state = "{self._folder}/containerd-state"
         busybox = shutil.which("busybox")
         assert busybox is not None, "asked for by missing_requirements"
         for archive in write_archives(Path(busybox), self._folder):
-            ctr = ("ctr", "--address", self._socket, "--namespace", "k8s.io")
-            run(*self.sandbox.enter(*ctr, "images", "import", archive))
+            self.import_images(archive)
+
+    def import_images(self, archive: Path) -> None:
+        """Images that pods may then name; nothing is pulled here."""
+        ctr = ("ctr", "--address", self._socket, "--namespace", "k8s.io")
+        run(*self.sandbox.enter(*ctr, "images", "import", archive))
 
     def stop(self) -> None:
         """Kubelet and kube-proxy first: nobody restarts what is being ended. Containers end with the sandbox."""
