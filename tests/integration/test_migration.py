@@ -54,6 +54,19 @@ def look(url: str) -> tuple[int, int, list[kv_pb2.KeyValue], set[int]]:
     return asyncio.run(main())
 
 
+def back(url: str, path: Path) -> None:
+    """The copy that any node of a shared store hands out."""
+
+    async def main() -> None:
+        engine = await open_target(url)
+        try:
+            await asyncio.to_thread(engine.backup, str(path))
+        finally:
+            await close_target(engine)
+
+    asyncio.run(main())
+
+
 def test_import_under_load(server: Postgres, url: str, tmp_path: Path) -> None:
     store = servers.start("etcd-3.6", tmp_path / "source")
     words = ("import", f"--from={store.url}", f"--engine={url}")
@@ -98,5 +111,10 @@ def test_restore(url: str, tmp_path: Path) -> None:
     assert code == 0, printed
     found, compacted, ours, ids = look(url)
     assert (found, compacted, ours, ids) == (revision + 100, revision + 100, kvs, held)
+    back(url, tmp_path / "back.db")
+    code, printed = command("restore", str(tmp_path / "back.db"), f"--data-dir={tmp_path / 'lone'}")
+    assert code == 0, printed
+    code, printed = command("check", str(tmp_path / "lone"))
+    assert (code, f"revision {revision + 100}" in printed) == (0, True)
     code, printed = command("restore", str(copy), f"--engine={url}")
     assert (code, "the target holds data" in printed) == (1, True)

@@ -23,6 +23,7 @@ from proofs.moving import (
     import_words,
     leases,
 )
+from wharf.cli.kube.controlplane import free_port
 from wharf.common.pb.etcd import rpc_pb2
 
 SLACK = 30  # seconds of a lease's life that a slow machine may lose between two looks
@@ -82,10 +83,28 @@ def test_one_revision_without_following(tmp_path: Path, begin: Starter) -> None:
     store = begin("etcd-3.6", "source")
     with client(store.url) as source:
         fill(source, 300)
-        code, printed = command(*import_words(store.url, tmp_path / "copy" / "data", "--no-follow"))
+        endpoints = f"http://127.0.0.1:{free_port()},{store.url}"  # the first does not answer
+        code, printed = command(*import_words(endpoints, tmp_path / "copy" / "data", "--no-follow"))
         assert code == 0, printed
         with client(serve(tmp_path / "copy", begin).url) as copy:
             compare(source, copy, everything(source)[0])
+
+
+def test_a_revision_larger_than_a_message(target: str, tmp_path: Path, begin: Starter) -> None:
+    """Deleting thousands of keys at once is one transaction, and one watch response in fragments."""
+    store = begin(target, "source")
+    with client(store.url) as source:
+        for start in range(0, 6000, 100):
+            puts = [rpc_pb2.PutRequest(key=b"%04d/" % at + b"k" * 500) for at in range(start, start + 100)]
+            source.unary["txn"](rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_put=put) for put in puts]))
+        with Command(*import_words(store.url, tmp_path / "copy" / "data")) as running:
+            base = revision_of(running.wait_line("copying"))
+            running.wait_line("caught up")
+            source.unary["delete_range"](rpc_pb2.DeleteRangeRequest(key=b"0", range_end=b"5"))
+            code, printed = running.end(signal.SIGINT)
+        assert code == 0, printed
+        with client(serve(tmp_path / "copy", begin).url) as copy:
+            compare(source, copy, base)
 
 
 def test_it_ends_at_the_revision_it_was_told(tmp_path: Path, begin: Starter) -> None:
@@ -126,6 +145,7 @@ def test_a_broken_import_goes_on_where_it_was(tmp_path: Path, begin: Starter) ->
         code, printed = command(f"--data-dir={target}", "--listen-client-urls=http://127.0.0.1:0")
         assert code == 1
         assert "unfinished import" in printed
+        assert command("check", str(target))[0] == 1
         with Writers(store.url) as writers:
             writers.wait_more(50)
         code, printed = command(*import_words(store.url, target, "--cut-over", "--quiet=100ms"))

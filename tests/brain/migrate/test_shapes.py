@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wharf.brain.migrate.progress import Lines, lag, readable
+from rich.console import Console
+from wharf.brain.migrate.progress import Bar, Lines, lag, readable
 from wharf.brain.migrate.shapes import (
     LEAST_PAGE,
     MOST_PAGE,
@@ -163,6 +165,13 @@ def test_it_ends_by_itself_once_the_source_stands_still() -> None:
     assert "by itself" in cut.advice
 
 
+def test_a_revision_and_a_quiet_source_end_it_whichever_is_first() -> None:
+    cut = CutOver(Ending(until=10, quiet=1.0))
+    cut.saw(8, 8, 0.0)
+    cut.saw(8, 8, 1.0)
+    assert cut.target == 8
+
+
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
 def test_sizes_at_a_glance(size: int, text: str) -> None:
     assert readable(size) == text
@@ -171,6 +180,17 @@ def test_sizes_at_a_glance(size: int, text: str) -> None:
 def test_lag() -> None:
     assert lag(5, 9) == "following: revision 5, 4 behind"
     assert lag(9, 8) == "following: revision 9"
+
+
+def test_a_bar_on_a_terminal() -> None:
+    screen = StringIO()
+    view = Bar(Console(file=screen, force_terminal=True, width=120))
+    view.line("copying 2 keys [at] revision 7")
+    view.copied("copying", 1, 2, 2048)
+    view.following(7, 9)
+    view.close()
+    assert "copying 2 keys [at] revision 7" in screen.getvalue()
+    assert "following: revision 7, 2 behind" in screen.getvalue()
 
 
 def test_plain_lines_come_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,7 +167,7 @@ async def _restore_into(file: str, options: RestoreOptions) -> SnapshotInfo:
 
 
 def _check(loaded: Loaded[CheckOptions]) -> str:
-    from wharf.brain.store import hashing, snapshot  # noqa: PLC0415 as above
+    from wharf.brain.store import filling, hashing, snapshot  # noqa: PLC0415 as above
 
     path = Path(loaded.arguments[0])
     if not path.is_dir():
@@ -176,6 +176,7 @@ def _check(loaded: Loaded[CheckOptions]) -> str:
     engine = open_engine(f"lmdb://{path.absolute()}", create=False)
     try:
         state = engine.snapshot()
+        filling.refuse_unfinished(state)
         complaints = hashing.verify(state)
         if complaints:
             raise CommandFailed(f"{path} contradicts itself: {'; '.join(complaints)}")

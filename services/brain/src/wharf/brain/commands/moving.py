@@ -184,6 +184,8 @@ async def _import(options: ImportOptions, view: View, stop: Stop) -> str:
     finally:
         await client.aclose()
     _warn_of_writers(view, done.revision, done.source_revision)
+    if options.user:
+        view.line("users and roles are not copied: make them anew before clients that log in are sent to brain")
     target = shown(options.engine) or options.data_dir
     return f"{target}: imported {done.keys} keys and {done.leases} leases at revision {done.revision}"
 

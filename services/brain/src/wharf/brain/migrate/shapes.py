@@ -156,10 +156,10 @@ class CutOver:
     @property
     def advice(self) -> str:
         """What there is to do for whoever waits, once everything is copied."""
-        if self._ending.until:
-            return f"it ends at revision {self._ending.until}"
         if self._ending.quiet:
             return "stop the source's writers: it ends by itself once the source stands still"
+        if self._ending.until:
+            return f"it ends at revision {self._ending.until}"
         return "stop the source's writers, then press Ctrl-C"
 
     def saw(self, source: int, applied: int, now: float) -> bool:
@@ -169,7 +169,7 @@ class CutOver:
             return False
         if self._still_since is None or self._still_since[0] != source:
             self._still_since = (source, now)
-        if self._ending.quiet and now - self._still_since[1] >= self._ending.quiet and self.target is None:
-            self.target = source
+        if self._ending.quiet and now - self._still_since[1] >= self._ending.quiet:
+            self.asked(source)
         first, self.announced = not self.announced, True
         return first

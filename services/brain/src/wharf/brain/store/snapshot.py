@@ -118,7 +118,7 @@ def _start_afresh(directory: Path, bump_revision: int) -> None:
         snapshot = engine.snapshot()
         epoch, revision = parse_u64(snapshot.get(Table.META, META_EPOCH)), snapshot.revision
         snapshot.close()
-        writes: list[Write] = [(Table.META, META_CLUSTER, None), (Table.META, META_MEMBER, None)]
+        writes: list[Write] = [(Table.META, name, None) for name in (META_CLUSTER, META_MEMBER, META_LEASE)]
         if bump_revision:
             writes.append((Table.META, META_COMPACT, encode_u64(revision + bump_revision)))
         engine.commit(Batch(epoch, revision, revision + bump_revision, writes))
