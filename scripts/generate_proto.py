@@ -33,6 +33,7 @@ class Target:
 
 
 TARGETS = (
+    Target("control", "wharf.common.pb.control", Path("libs/common/src/wharf/common/pb/control"), services=True),
     Target("etcd", "wharf.common.pb.etcd", Path("libs/common/src/wharf/common/pb/etcd"), services=True),
     Target("grpc", "wharf.wire.pb.grpc", Path("libs/wire/src/wharf/wire/pb/grpc"), services=False),
 )

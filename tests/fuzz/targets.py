@@ -12,7 +12,8 @@ from collections.abc import Callable
 from brain.api.fakes import FakeCall
 from google.protobuf.message import DecodeError
 from wharf.brain.api.encode import Encoder
-from wharf.brain.api.node import ApiLimits, Identity, Node
+from wharf.brain.api.members import Alone, Member
+from wharf.brain.api.node import ApiLimits, Node
 from wharf.brain.api.pb import mvcc, rpc
 from wharf.brain.api.table import Api
 from wharf.brain.api.tasks import Tasks
@@ -90,12 +91,14 @@ class _Server:
         self._hub = Hub(store)
         self.api = Api(
             Node(
-                identity=Identity("fuzzed", ("http://127.0.0.1:2379",), ("http://127.0.0.1:2380",)),
                 limits=ApiLimits(1 << 20, 128, _QUOTA),
                 store=store,
                 hub=self._hub,
                 encoder=Encoder(store.cluster_id, store.member_id, RAFT_TERM),
                 tasks=Tasks(),
+                cluster=Alone(
+                    Member(store.member_id, "fuzzed", ("http://127.0.0.1:2379",), ("http://127.0.0.1:2380",)), RAFT_TERM
+                ),
             )
         )
         self.methods = sorted(self.api.methods, key=lambda method: method.path)

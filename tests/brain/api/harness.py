@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from brain.api.fakes import Client
 from wharf.brain.api.encode import Encoder
-from wharf.brain.api.node import ApiLimits, Identity, Node
+from wharf.brain.api.members import Alone, Member
+from wharf.brain.api.node import ApiLimits, Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.table import Api
 from wharf.brain.api.tasks import Tasks
@@ -56,12 +57,14 @@ def run(
         await store.start()
         hub = Hub(store, max_request_bytes=max_request_bytes)
         node = Node(
-            identity=Identity("n1", ("http://127.0.0.1:2379",), ("http://127.0.0.1:2380",)),
             limits=ApiLimits(max_request_bytes, 128, 2 * 1024**3),
             store=store,
             hub=hub,
             encoder=Encoder(store.cluster_id, store.member_id, RAFT_TERM),
             tasks=Tasks(),
+            cluster=Alone(
+                Member(store.member_id, "n1", ("http://127.0.0.1:2379",), ("http://127.0.0.1:2380",)), RAFT_TERM
+            ),
         )
         api = Api(node, Hasher(Cost(log_n=4, r=1, p=1)))
         try:

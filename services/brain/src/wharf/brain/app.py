@@ -18,26 +18,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import uvloop
 from wharf.brain.api.encode import Encoder
 from wharf.brain.api.guard import Guard, with_auth
 from wharf.brain.api.health import Checks, HealthPages
-from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, ApiLimits, Identity, Node
+from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, ApiLimits, Node
 from wharf.brain.api.table import Api, with_tools
 from wharf.brain.api.tasks import Tasks
 from wharf.brain.autocompact import run_autocompact
 from wharf.brain.commands import find_command
 from wharf.brain.config import BrainConfig, join_warnings, load_config
-from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import EngineError
 from wharf.brain.front import Front, front_for
-from wharf.brain.measured import measured
+from wharf.brain.lone import Lone, Mode
 from wharf.brain.metrics import EventMetrics, HealthMetrics, collect, server_families, store_families, watch_families
 from wharf.brain.pages import http_handler
 from wharf.brain.store.shapes import RangeOp
-from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
 from wharf.brain.tee import Tee
 from wharf.brain.telemetry import trace
 from wharf.brain.watch.hub import Hub
@@ -99,11 +97,23 @@ async def _run(config: BrainConfig) -> int:
         await brain.stop()
         return 1
     _spare_the_collector()
-    await stop.wait()
+    reason = await _ended(stop, brain)
     _log.info("stopping")
     await brain.stop()
     _log.info("stopped")
-    return 0
+    return 3 if reason else 0
+
+
+async def _ended(stop: asyncio.Event, brain: Brain) -> str:
+    """Until told to stop, "", or until this process must end: why."""
+    told = asyncio.create_task(stop.wait())
+    ends: set[asyncio.Task[Any]] = {told, *([brain.fatal] if brain.fatal is not None else [])}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    await _cancel(told)
+    if brain.fatal is None or not brain.fatal.done():
+        return ""
+    _log.error("this process must start over", reason=brain.fatal.result())
+    return brain.fatal.result()
 
 
 def _spare_the_collector() -> None:
@@ -125,6 +135,7 @@ class Brain:
         self._draining = False
         self._grpc_health = Health()
         self._down = AsyncExitStack()  # what to take down, last up first
+        self.fatal: asyncio.Task[str] | None = None  # done when this process must end, with the reason
         self.addresses: Sequence[str] = ()  # "host:port" of the client URLs, with the ports that were bound
         self.probe_addresses: Sequence[str] = ()  # the same of the metrics URLs
 
@@ -132,26 +143,25 @@ class Brain:
         """Everything up, or an exception; `stop` takes down what is up either way."""
         config, down = self._config, self._down
         _check_directory(config)
-        engine = open_engine(config.engine_url, unsafe_no_fsync=config.unsafe_no_fsync)
-        down.callback(engine.close)
-        store = Store(
-            measured(engine, self._registry), limits=StoreLimits(quota_bytes=max(config.quota_backend_bytes, 0))
-        )
-        await store.start()
-        down.push_async_callback(store.stop)
+        mode = await _mode(config, self._registry, down)
+        store = mode.store
         hub = Hub(store, config.progress_interval, config.max_request_bytes)
         down.callback(hub.close)
-        node = _node(config, store, hub)
+        node = _node(config, mode, hub)
         api = Api(node)
-        methods = with_auth(api.methods, Guard(node, api.auth, config.client_cert_auth))
-        pages = http_handler(self._health(store), self._registry)
+        methods = with_auth(mode.methods(api), Guard(node, api.auth, config.client_cert_auth))
+        pages = http_handler(self._health(mode), self._registry)
         front = front_for(config, trace(with_tools(methods, self._grpc_health), config, down), pages)
         down.push_async_callback(front.close)
         await front.start()
         down.push_async_callback(front.drain, DRAIN_SECONDS)
         down.push_async_callback(api.stop)
         self.addresses, self.probe_addresses = front.addresses, front.probe_addresses
-        self._collect(store, hub, front)
+        self._collect(mode, hub, front)
+        down.push_async_callback(mode.hand_over)
+        await mode.begin(hub, api)
+        self.fatal = asyncio.create_task(mode.wait_fatal())
+        down.push_async_callback(_cancel, self.fatal)
         compactor = asyncio.create_task(run_autocompact(store, config.retention))
         down.push_async_callback(_cancel, compactor)
         _log.info(
@@ -170,41 +180,54 @@ class Brain:
         self._grpc_health.set_all(Status.NOT_SERVING)
         await self._down.aclose()
 
-    def _health(self, store: Store) -> HealthPages:
+    def _health(self, mode: Mode) -> HealthPages:
+        store = mode.store
+
         def read() -> None:
             store.range(RangeOp(b"health"))
 
         versions = {"etcdserver": SERVER_VERSION, "etcdcluster": CLUSTER_VERSION, "storage": CLUSTER_VERSION}
-        checks = Checks(alarms=store.alarms, read=read, draining=lambda: self._draining)
+        checks = Checks(alarms=store.alarms, read=read, draining=lambda: self._draining, unready=mode.unready)
         return HealthPages(checks, versions, HealthMetrics(self._registry).count)
 
-    def _collect(self, store: Store, hub: Hub, front: Front) -> None:
+    def _collect(self, mode: Mode, hub: Hub, front: Front) -> None:
+        store = mode.store
         store.on_events(EventMetrics(self._registry).count)
         quota = self._config.quota_backend_bytes
         sources = (
-            lambda: server_families(store),
+            lambda: server_families(store, mode.cluster),
             lambda: store_families(store, quota),
             lambda: watch_families(hub),
             front.families,
+            mode.families,
         )
         collect(self._registry, *sources)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _node(config: BrainConfig, store: Store, hub: Hub) -> Node:
+async def _mode(config: BrainConfig, registry: Registry, down: AsyncExitStack) -> Mode:
+    if config.replicated:
+        from wharf.brain.replicated import Replicated  # noqa: PLC0415  only this mode needs grpcio, Redis and NATS
+
+        return await Replicated.open(config, registry, down)
+    return await Lone.open(config, registry, down)
+
+
+def _node(config: BrainConfig, mode: Mode, hub: Hub) -> Node:
+    store = mode.store
     return Node(
-        identity=Identity(config.name, config.client_urls, config.peer_urls),
         limits=ApiLimits(
             config.max_request_bytes, config.max_txn_ops, config.quota_backend_bytes, config.auth_token_ttl
         ),
         store=store,
         hub=hub,
-        encoder=Encoder(store.cluster_id, store.member_id, RAFT_TERM),
+        encoder=Encoder(store.cluster_id, store.member_id, store.term),
         tasks=Tasks(),
+        cluster=mode.cluster,
         spool=config.directory if config.engine_url.startswith("lmdb:") else None,
     )
 

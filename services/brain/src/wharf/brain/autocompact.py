@@ -30,7 +30,7 @@ async def run_autocompact(store: Store, retention: Retention, clock: Clock = CLO
     while schedule is not None:
         await asyncio.sleep(schedule.interval)
         target = schedule.look(clock.now(), store.revision)
-        if target is None:
+        if target is None or not store.leads:
             continue
         error = await _compact(store, target)
         if error is None or isinstance(error, Compacted):

@@ -86,7 +86,14 @@ class BrainConfig:
     engine: str = option(
         STRING,
         "",
-        help="Where the store keeps its bytes: lmdb:///DIR or memory: (tests). LMDB in --data-dir if not given.",
+        help="Where the store keeps its bytes: lmdb:///DIR, postgresql://USER:PASSWORD@HOST,HOST/DATABASE?sslmode=… "
+        "(shared by several nodes, needs --redis) or memory: (tests). LMDB in --data-dir if not given.",
+        group="Node",
+    )
+    workers: int = option(
+        integer(0, 256),
+        0,
+        help="More processes on this machine that serve reads and watches from the same LMDB store, on the same port.",
         group="Node",
     )
     unsafe_no_fsync: bool = option(
@@ -99,11 +106,50 @@ class BrainConfig:
     advertise_client_urls: tuple[Url, ...] = option(
         _LISTEN, (), help="What clients are told as this node's address; the listen URLs if not given.", group="Clients"
     )
+    redis: str = option(
+        STRING,
+        "",
+        help="Where the leader's lease is: redis[s]://USER:PASSWORD@HOST:PORT/DB?ssl_ca_certs=FILE.",
+        group="Nodes",
+    )
+    nats: str = option(
+        STRING,
+        "",
+        help="Where batches go from the leader to the others: nats://, tls://HOST:PORT,HOST:PORT. Without it they read "
+        "the engine's log: correct, and slower.",
+        group="Nodes",
+    )
+    nats_ca_file: Path | None = option(PATH, None, help="CA of the NATS servers' certificates, PEM.", group="Nodes")
+    nats_cert_file: Path | None = option(PATH, None, help="Client certificate for NATS, PEM.", group="Nodes")
+    nats_key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="Nodes")
+    nats_credentials_file: Path | None = option(PATH, None, help="NATS credentials (.creds).", group="Nodes")
+    listen_peer_urls: tuple[Url, ...] = option(
+        _LISTEN,
+        _LISTEN.parse("http://localhost:2380"),
+        help="Where other nodes and operators are served.",
+        group="Nodes",
+    )
     initial_advertise_peer_urls: tuple[Url, ...] = option(
         _LISTEN,
         _LISTEN.parse("http://localhost:2380"),
-        help="Peer URLs told to clients that list members.",
-        group="Clients",
+        help="Where other nodes find this one, and what clients that list members are told.",
+        group="Nodes",
+    )
+    election_timeout: int = option(
+        integer(500, 60_000),
+        3000,
+        help="Milliseconds without a word after which a leader is replaced: the life of its lease.",
+        group="Nodes",
+    )
+    peer_cert_file: Path | None = option(
+        PATH, None, help="This node's certificate for other nodes, PEM.", group="Nodes"
+    )
+    peer_key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="Nodes")
+    peer_trusted_ca_file: Path | None = option(
+        PATH, None, help="CA of the other nodes' certificates, PEM.", group="Nodes"
+    )
+    peer_client_cert_auth: bool = option(
+        BOOLEAN, False, help="Require certificates of other nodes (needs --peer-trusted-ca-file).", group="Nodes"
     )
     listen_metrics_urls: tuple[Url, ...] = option(
         _LISTEN, (), help="More places for /metrics and the health endpoints, without the API.", group="Clients"
@@ -216,9 +262,11 @@ class BrainConfig:
         for flag, found in (
             ("listen-client-urls", self.listen_client_urls),
             ("listen-metrics-urls", self.listen_metrics_urls),
+            ("listen-peer-urls", self.listen_peer_urls),
         ):
             for url in found:
                 _check_listen_url(flag, url)
+        self._check_nodes()
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("--cert-file and --key-file must be given together")
         if any(url.scheme == "https" for url in self.listeners) and self.cert_file is None:
@@ -240,6 +288,33 @@ class BrainConfig:
             if seconds < 0:
                 raise ValueError(f"--{flag} must not be negative")
         parse_retention(self.auto_compaction_mode, self.auto_compaction_retention)
+
+    def _check_nodes(self) -> None:
+        if self.replicated and not self.redis:
+            raise ValueError("--engine postgresql:// needs --redis: there it is decided which node leads")
+        if self.redis and not self.replicated:
+            raise ValueError("--redis needs an engine that nodes can share: --engine postgresql://…")
+        if self.nats and not self.replicated:
+            raise ValueError("--nats needs an engine that nodes can share: --engine postgresql://…")
+        if self.workers and not self.engine_url.startswith("lmdb:"):
+            raise ValueError("--workers share an LMDB store; other engines are shared by more nodes instead")
+        if (self.peer_cert_file is None) != (self.peer_key_file is None):
+            raise ValueError("--peer-cert-file and --peer-key-file must be given together")
+        if (self.nats_cert_file is None) != (self.nats_key_file is None):
+            raise ValueError("--nats-cert-file and --nats-key-file must be given together")
+        if self.peer_client_cert_auth and self.peer_trusted_ca_file is None:
+            raise ValueError("--peer-client-cert-auth needs --peer-trusted-ca-file")
+        if self.replicated:
+            urls = (*self.listen_peer_urls, *self.initial_advertise_peer_urls)
+            if len({url.scheme for url in urls}) != 1:
+                raise ValueError("--listen-peer-urls and --initial-advertise-peer-urls must all be http or all https")
+            if urls[0].scheme == "https" and (self.peer_cert_file is None or self.peer_trusted_ca_file is None):
+                raise ValueError("https peer URLs need --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")
+
+    @property
+    def replicated(self) -> bool:
+        """Whether this node is one of several over one engine."""
+        return self.engine.startswith(("postgresql:", "postgres:"))
 
     @property
     def listeners(self) -> tuple[Url, ...]:
@@ -318,14 +393,14 @@ def parse_retention(mode: str, text: str) -> Retention:
 WITHOUT_MEANING: Final = "it has no meaning for this store"
 
 _IGNORED_VALUES: Final = """
-wal-dir listen-peer-urls listen-client-http-urls max-snapshots max-wals snapshot-count heartbeat-interval
-election-timeout backend-bbolt-freelist-type backend-batch-interval backend-batch-limit raft-read-timeout
+wal-dir listen-client-http-urls max-snapshots max-wals snapshot-count heartbeat-interval
+backend-bbolt-freelist-type backend-batch-interval backend-batch-limit raft-read-timeout
 raft-write-timeout
 initial-cluster initial-cluster-state initial-cluster-token discovery discovery-endpoints
 discovery-token discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout
 discovery-cert discovery-key discovery-cacert discovery-user discovery-password discovery-proxy discovery-srv
-discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file peer-cert-file peer-key-file
-peer-client-cert-file peer-client-key-file peer-trusted-ca-file peer-crl-file peer-cert-allowed-cn
+discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file
+peer-client-cert-file peer-client-key-file peer-crl-file peer-cert-allowed-cn
 peer-cert-allowed-hostname self-signed-cert-validity cors host-whitelist logger log-rotation-config-json auth-token
 bcrypt-cost corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
 downgrade-check-time warning-apply-duration warning-unary-request-duration bootstrap-defrag-threshold-megabytes
@@ -334,7 +409,7 @@ max-learners snapshot-catchup-entries feature-gates proxy
 
 _IGNORED_SWITCHES: Final = """
 initial-election-tick-advance socket-reuse-port socket-reuse-address discovery-insecure-transport
-discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote peer-client-cert-auth peer-auto-tls
+discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote peer-auto-tls
 peer-skip-client-san-verification enable-log-rotation enable-pprof enable-grpc-gateway enable-v2 debug
 initial-corrupt-check compact-hash-check-enabled enable-lease-checkpoint enable-lease-checkpoint-persist memory-mlock
 txn-mode-write-with-shared-buffer stop-grpc-service-on-defrag force-new-cluster

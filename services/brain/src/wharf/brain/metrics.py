@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from wharf.brain.api.members import Cluster
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION
 from wharf.brain.store.store import Store
 from wharf.brain.watch.hub import Hub
@@ -96,12 +97,14 @@ def one(name: str, text: str, kind: Kind, value: float, **labels: str) -> Family
     return Family(name, text, kind, (Sample(tuple(labels.items()), value),))
 
 
-def server_families(store: Store) -> Iterator[Family]:
-    """Who this is, and that it leads itself."""
+def server_families(store: Store, cluster: Cluster) -> Iterator[Family]:
+    """Who this is, and who leads."""
     member = f"{store.member_id:x}"
-    yield one("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", "gauge", 1)
-    yield one("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", "gauge", 1)
-    yield one("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", "counter", 0)
+    led, leads = cluster.leader_id != 0, cluster.leader_id == store.member_id
+    yield one("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", "gauge", led)
+    yield one("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", "gauge", leads)
+    changes = cluster.leader_changes
+    yield one("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", "counter", changes)
     yield one(
         "etcd_server_version",
         "Which version is running. 1 for 'server_version' label with current version.",

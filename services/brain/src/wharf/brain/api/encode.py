@@ -55,6 +55,10 @@ class Encoder:
         self._prefix = number(0x08, cluster_id) + number(0x10, member_id)
         self._suffix = number(0x20, raft_term)
 
+    def set_term(self, raft_term: int) -> None:
+        """Of every header from now on."""
+        self._suffix = number(0x20, raft_term)
+
     def header(self, revision: int) -> bytes:
         """Field 1 of every response: ResponseHeader."""
         return message(0x0A, self._prefix + number(0x18, revision) + self._suffix)

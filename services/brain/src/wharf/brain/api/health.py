@@ -33,6 +33,7 @@ class Checks:
     alarms: Callable[[], Iterable[str]]  # active ones, by etcd's names
     read: Callable[[], None]  # one read; raises what a client would get
     draining: Callable[[], bool]  # on the way out: alive, but no longer ready
+    unready: Callable[[], str] = lambda: ""  # why clients should ask another node, empty: they need not
 
 
 _NO_SNIFF: Final = {"X-Content-Type-Options": "nosniff"}
@@ -75,7 +76,7 @@ class HealthPages:
         for alarm in self._checks.alarms():
             if alarm not in excluded:
                 return f"ALARM {alarm if alarm in _KNOWN_ALARMS else 'UNKNOWN'}"
-        error = self._read_error()
+        error = self._read_error() or self._checks.unready()
         return f"RANGE ERROR:{error}" if error else ""
 
     def _list(self, kind: str, names: Iterable[str], options: Mapping[str, list[str]]) -> Page:
@@ -94,8 +95,11 @@ class HealthPages:
     def _failure(self, kind: str, name: str) -> str:
         if name == "data_corruption":
             return "alarm activated: CORRUPT" if "CORRUPT" in self._checks.alarms() else ""
-        if name == "linearizable_read" and kind != "livez" and self._checks.draining():
-            return "etcdserver: server stopped"
+        if name == "linearizable_read" and kind != "livez":
+            if self._checks.draining():
+                return "etcdserver: server stopped"
+            if unready := self._checks.unready():
+                return unready
         return self._read_error() if name.endswith("_read") else ""
 
     def _read_error(self) -> str:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Final, cast
 from weakref import WeakSet
 
 from wharf.brain.api import decode
+from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.api.encode import frame_values, number
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, listen, stream, unary
 from wharf.brain.errors import BrainError
-from wharf.brain.store.leases import Leases
 from wharf.brain.store.ttl import Lease
-from wharf.wire.rpc import Call, Method
+from wharf.wire.rpc import Call, Method, UnaryHandler
 
 _SERVICE = "/etcdserverpb.Lease/"
+RENEW: Final = "/wharf.brain/LeaseRenew"
+"""One renewal of a keep-alive stream; between nodes only."""
 
 
 class LeaseApi:
     def __init__(self, node: Node) -> None:
         self._store = node.store
-        self._leases = node.store.leases
+        self.renew_by: UnaryHandler = self.renew  # who answers one renewal: this node, or whoever leads
         self._header = node.encoder.header
         self._open: WeakSet[KeepAliveStream] = WeakSet()
         self._stopping: BrainError | None = None
@@ -41,6 +43,10 @@ class LeaseApi:
             unary(_SERVICE + "LeaseLeases", self.leases),
         ]
 
+    def between_nodes(self) -> list[Method]:
+        """What other nodes may ask, and clients may not."""
+        return [unary(RENEW, self.renew)]
+
     def grant(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseGrantRequest, data)
 
@@ -51,7 +57,7 @@ class LeaseApi:
                 body = number(0x10, granted.lease_id) + number(0x18, granted.ttl)
                 call.reply(self._header(self._store.revision) + body)
 
-        self._leases.grant(request.ID, request.TTL, done)
+        self._store.leases.grant(request.ID, request.TTL, done)
 
     def revoke(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseRevokeRequest, data)
@@ -62,61 +68,80 @@ class LeaseApi:
             else:
                 call.reply(self._header(self._store.revision))
 
-        self._leases.revoke(request.ID, done)
+        self._store.leases.revoke(request.ID, done)
 
     def keep_alive(self, call: Call) -> None:
         """A renewal per message; a lease that is gone answers with a TTL of 0."""
         if self._stopping is not None:
             raise self._stopping
-        stream_ = KeepAliveStream(self._leases, lambda: self._header(self._store.revision), call)
+        stream_ = KeepAliveStream(self.renew_by, call)
         self._open.add(stream_)
         listen(call, stream_.renew)
         call.on_half_close = stream_.half_close
+        call.on_cancel = stream_.cancel
+
+    def renew(self, data: bytes, call: Call) -> None:
+        """One message of a keep-alive stream. The header comes first: a client never sees a lease alive at a revision
+        at which it was gone.
+        """
+        lease_id = decode.parse_message(rpc.LeaseKeepAliveRequest, data).ID
+        header = self._header(self._store.revision)
+
+        def done(ttl: int | BrainError) -> None:
+            if isinstance(ttl, BrainError):
+                fail(call, ttl)
+            else:
+                call.reply(header + number(0x10, lease_id) + number(0x18, ttl))
+
+        self._store.leases.keep_alive(lease_id, done)
 
     def time_to_live(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseTimeToLiveRequest, data)
-        left = self._leases.time_to_live(request.ID)
+        left = self._store.leases.time_to_live(request.ID)
         body = number(0x10, left.lease_id) + number(0x18, left.ttl) + number(0x20, left.granted_ttl)
         keys = frame_values(0x2A, left.keys) if request.keys else b""
         call.reply(self._header(self._store.revision) + body + keys)
 
     def leases(self, data: bytes, call: Call) -> None:
         decode.parse(rpc.LeaseLeasesRequest, data)
-        listed = frame_values(0x12, (number(0x08, lease_id) for lease_id in self._leases.list()))
+        listed = frame_values(0x12, (number(0x08, lease_id) for lease_id in self._store.leases.list()))
         call.reply(self._header(self._store.revision) + listed)
 
 
 class KeepAliveStream:
     """One stream of renewals; it ends when the client has said its last and everything is answered."""
 
-    def __init__(self, leases: Leases, header: Callable[[], bytes], call: Call) -> None:
-        self._leases = leases
-        self._header = header
+    def __init__(self, renew: UnaryHandler, call: Call) -> None:
+        self._renew = renew
         self._call = call
-        self._unanswered = 0
+        self._unanswered: set[AnsweredCall] = set()
         self._half_closed = False
 
     def renew(self, data: bytes) -> None:
-        """The header comes first: a client never sees a lease alive at a revision at which it was gone."""
-        lease_id = decode.parse_message(rpc.LeaseKeepAliveRequest, data).ID
-        header = self._header()
-
-        def done(ttl: int | BrainError) -> None:
-            self._unanswered -= 1
-            if isinstance(ttl, BrainError):
-                fail(self._call, ttl)
+        def answered(reply: Reply) -> None:
+            self._unanswered.discard(renewal)
+            if reply.code:
+                self._call.finish(reply.code, reply.text)
                 return
-            self._call.send(header + number(0x10, lease_id) + number(0x18, ttl))
+            self._call.send(reply.response)
             self._end_if_over()
 
-        self._unanswered += 1
-        self._leases.keep_alive(lease_id, done)
+        renewal = AnsweredCall(RENEW, answered, self._call.metadata)
+        self._unanswered.add(renewal)
+        self._renew(data, cast(Call, renewal))
 
     def half_close(self) -> None:
         self._half_closed = True
         self._end_if_over()
 
+    def cancel(self) -> None:
+        """The client is gone."""
+        for renewal in tuple(self._unanswered):
+            renewal.cancel()
+        self._unanswered.clear()
+
     def fail(self, reason: BrainError) -> None:
+        self.cancel()
         fail(self._call, reason)
 
     def _end_if_over(self) -> None:

@@ -1,6 +1,6 @@
 """etcdserverpb.Maintenance: Status, Alarm, Defragment, Hash, HashKV, Snapshot, MoveLeader, Downgrade.
 
-Answers are those of an etcd cluster of one member that leads itself. Whatever takes long runs in a worker thread on its
+Whatever takes long runs in a worker thread on its
 own snapshot; the call is answered when it is done.
 """
 
@@ -22,12 +22,12 @@ from wharf.brain.errors import (
     BadLeaderTransferee,
     BrainError,
     InvalidDowngradeTargetVersion,
+    NoLeader,
     UnknownMethod,
     WrongDowngradeVersionFormat,
 )
 from wharf.brain.store.alarms import CORRUPT, NOSPACE
 from wharf.brain.store.hashing import hash_all, hash_kv
-from wharf.brain.store.store import RAFT_TERM
 from wharf.common.log import get_log
 from wharf.wire.rpc import Call, Method
 
@@ -61,26 +61,36 @@ class MaintenanceApi:
 
     def status(self, data: bytes, call: Call) -> None:
         decode.parse(rpc.StatusRequest, data)
-        store = self._store
+        store, cluster = self._store, self._node.cluster
         body = rpc.StatusResponse(
             version=SERVER_VERSION,
             dbSize=store.engine.size(),
             dbSizeInUse=store.engine.size_in_use(),
             dbSizeQuota=self._node.limits.quota_bytes,
-            leader=store.member_id,
+            leader=cluster.leader_id,
             raftIndex=store.revision,
             raftAppliedIndex=store.revision,
-            raftTerm=RAFT_TERM,
+            raftTerm=cluster.term,
             storageVersion=CLUSTER_VERSION,
-            errors=[f"memberID:{store.member_id} alarm:{alarm} " for alarm in store.alarms()],
+            errors=self._errors(),
             downgradeInfo=rpc.DowngradeInfo(enabled=False),
         )
         call.reply(self._header(store.revision) + body.SerializeToString())
 
+    def _errors(self) -> list[str]:
+        found = [f"memberID:{self._store.member_id} alarm:{alarm} " for alarm in self._store.alarms()]
+        return found if self._node.cluster.leader_id else [*found, NoLeader.text]
+
     def move_leader(self, data: bytes, call: Call) -> None:
-        if decode.parse(rpc.MoveLeaderRequest, data).targetID != self._store.member_id:
+        """As etcd's, only the leader hands over, and only to a member that is there."""
+        target = decode.parse(rpc.MoveLeaderRequest, data).targetID
+        if target not in [member.member_id for member in self._node.cluster.members()]:
             raise BadLeaderTransferee
-        call.reply(b"")
+        self._tasks.run(call, lambda: self._move_leader(target))
+
+    async def _move_leader(self, target: int) -> bytes:
+        await self._node.cluster.move_leader(target)
+        return b""
 
     def downgrade(self, data: bytes, call: Call) -> None:
         """There is no older release to go back to; cancelling what is not under way succeeds, as in etcd."""
@@ -103,7 +113,7 @@ class MaintenanceApi:
             return
         name = _ALARMS.get(request.alarm)
         raised = request.action == rpc.AlarmRequest.ACTIVATE
-        if name is None or request.memberID != self._store.member_id:
+        if name is None or request.memberID not in [member.member_id for member in self._node.cluster.members()]:
             call.reply(self._alarms_response(()))
             return
         if not raised and name not in self._store.alarms():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from wharf.brain.api.encode import Encoder
+from wharf.brain.api.members import Cluster
 from wharf.brain.api.tasks import Tasks
 from wharf.brain.store.store import Store
 from wharf.brain.watch.hub import Hub
@@ -22,15 +23,6 @@ CLUSTER_VERSION: Final = "3.7.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """How this node introduces itself; its numbers are the store's."""
-
-    name: str
-    client_urls: tuple[str, ...]
-    peer_urls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class ApiLimits:
     max_request_bytes: int  # writes beyond are refused
     max_txn_ops: int
@@ -40,10 +32,10 @@ class ApiLimits:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    identity: Identity
     limits: ApiLimits
     store: Store
     hub: Hub
     encoder: Encoder
     tasks: Tasks
+    cluster: Cluster
     spool: Path | None = None  # where copies of the store may be written for a while; None: the temporary directory

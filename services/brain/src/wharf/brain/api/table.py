@@ -16,7 +16,7 @@ from wharf.brain.api.watch import WatchApi
 from wharf.brain.auth import records
 from wharf.brain.auth.book import AuthBook
 from wharf.brain.auth.passwords import Hasher
-from wharf.brain.errors import Stopped
+from wharf.brain.errors import BrainError, Stopped
 from wharf.wire.health import Health
 from wharf.wire.reflection import reflection_methods
 from wharf.wire.rpc import Method
@@ -33,12 +33,11 @@ class Api:
         self.auth = AuthBook(lambda: present.meta_under(records.PREFIX), node.store.write_meta)
         present.on_meta(records.SWITCH, self.auth.switched)
         self._watch = WatchApi(node)
-        node.store.on_halt(self._watch.stop)
-        self._leases = LeaseApi(node)
+        self.leases = LeaseApi(node)
         services = (
             KvApi(node),
             self._watch,
-            self._leases,
+            self.leases,
             MaintenanceApi(node),
             ClusterApi(node),
             AuthApi(node, self.auth, self._hasher),
@@ -47,10 +46,23 @@ class Api:
         )
         self.methods: list[Method] = [method for service in services for method in service.methods()]
 
+    def leaderless(self, leaderless: bool) -> None:
+        """Whether nobody has led for long: watches that insist on a leader end, so that their clients go elsewhere."""
+        self._watch.leaderless(leaderless)
+
+    def set_term(self, term: int) -> None:
+        """Of every answer from now on."""
+        self._node.store.set_term(term)
+        self._node.encoder.set_term(term)
+
+    def stop_watching(self, reason: BrainError) -> None:
+        """End every watch, and new ones at once."""
+        self._watch.stop(reason)
+
     async def stop(self) -> None:
         """End what would never end by itself: watches, keep-alives, places in line. Other calls are let finish."""
         self._watch.stop(Stopped())
-        self._leases.stop(Stopped())
+        self.leases.stop(Stopped())
         await self._node.tasks.stop()
         self._hasher.close()
 

@@ -11,7 +11,7 @@ from wharf.brain.api import decode
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, listen, stream
-from wharf.brain.errors import BrainError
+from wharf.brain.errors import BrainError, NoLeader
 from wharf.brain.watch.stream import WatchStream
 from wharf.brain.watch.watcher import WatchSpec
 from wharf.wire.rpc import Call, Method
@@ -27,6 +27,7 @@ class WatchApi:
         self._hub = node.hub
         self._open: dict[Call, Callable[[], None]] = {}
         self._stopping: BrainError | None = None
+        self._leaderless = False
 
     def methods(self) -> list[Method]:
         return [stream("/etcdserverpb.Watch/Watch", self.watch)]
@@ -35,6 +36,8 @@ class WatchApi:
         """A half-closed stream goes on: etcd keeps sending events to a client that only listens."""
         if self._stopping is not None:
             raise self._stopping
+        if self._leaderless and _insists(call):
+            raise NoLeader
         watches = self._hub.open_stream(call.send, lambda: call.writable)
 
         def on_message(data: bytes) -> None:
@@ -52,12 +55,26 @@ class WatchApi:
         listen(call, on_message, watches.drained)
         call.on_cancel = on_cancel
 
+    def leaderless(self, leaderless: bool) -> None:
+        """Nobody leads, and has not for a while; or somebody does again."""
+        self._leaderless = leaderless
+        if leaderless:
+            for call, close in tuple(self._open.items()):
+                if _insists(call):
+                    fail(call, NoLeader())
+                    close()
+
     def stop(self, reason: BrainError) -> None:
         """End every stream, and new ones at once; clients resume later from the revision they have seen."""
         self._stopping = reason
         for call, close in tuple(self._open.items()):
             fail(call, reason)
             close()
+
+
+def _insists(call: Call) -> bool:
+    """Whether the client wants to be told when there is no leader (etcd's WithRequireLeader)."""
+    return any(name == b"hasleader" and value == b"true" for name, value in call.metadata)
 
 
 def _handle(watches: WatchStream, request: rpc.WatchRequest) -> None:

@@ -78,8 +78,8 @@ class EngineLocked(EngineError):
 
 
 Resolution = bool | EngineError
-"""What became of a batch: True it landed, False it did not and never will; `Fenced`: somebody else writes now; any other
-error: not known yet, ask again."""
+"""What became of a batch: True it landed, False it did not and never will; `Fenced`: somebody else writes now; any
+other error: not known yet, ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,8 @@ class LocalEngine(Engine, Protocol):
 class SharedEngine(Engine, Protocol):
     """An engine of several nodes: one authority far away, and on each node a replica that its snapshots show.
 
-    `submit`, `resolve` and `promote` are the leader's; a follower's replica moves by `apply` and `catch_up`. The two never
-    overlap: who leads does not follow. `open` before anything else.
+    `submit`, `resolve` and `promote` are the leader's; a follower's replica moves by `apply` and `catch_up`. The two
+    never overlap: who leads does not follow. `open` before anything else.
     """
 
     on_landed: Callable[[Delta], None] | None  # told of every batch of ours the moment the authority has it

@@ -4,7 +4,8 @@ A delta carries the log records of its revisions and the META changes. NOW and H
 state before, so they are not sent. Deltas are numbered: `seq` counts every batch of the authority, also
 those that change no key, and the next delta after `seq` n is n + 1. Whoever misses one reads the log of the authority.
 
-A batch too large for one message is announced without its content (`whole` False): it says only how far the authority is.
+A batch too large for one message is announced without its content (`whole` False): it says only how far the authority
+is.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ class Commits:
         else:
             self._idle_waiters.append(waiter)
 
-    def halt(self, error: BrainError) -> None:
-        """Refuse everything from now on; what waits is refused too."""
+    def halt(self, error: BrainError, flying: BrainError | None = None) -> None:
+        """Refuse everything from now on; what waits is refused too, what the engine has been given with `flying`."""
         if self._halted is not None:
             return
         self._halted = error
@@ -148,7 +148,7 @@ class Commits:
         self._flight, self.below, self.filling = None, NOTHING, Pending(filling.base)
         self._owner.halt(error)
         if flight is not None:
-            _refuse(flight.pending, error)
+            _refuse(flight.pending, flying or error)
             if flight.side is not None:
                 flight.side(EngineError(error.text))
         _refuse(filling, error)

@@ -1,8 +1,8 @@
 """What only the writer of a store does: requests become batches, batches are committed, leases run out, history goes.
 
 Transactions are evaluated against what is shown and the batches above it (`txn`, `overlay`), gathered and committed
-(`commit`), then shown: snapshot, index, watchers, clients, in this order. Made anew for every promotion and dropped with
-it, so nothing believed under one epoch is carried into another.
+(`commit`), then shown: snapshot, index, watchers, clients, in this order. Made anew for every promotion and dropped
+with it, so nothing believed under one epoch is carried into another.
 
 Invariant: everything acknowledged is shown, and the fence of `epoch` held when it landed.
 """
@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wharf.brain.engine.base import Table, Write
-from wharf.brain.errors import BrainError, Compacted, FutureRevision, NoSpace, Stopped
+from wharf.brain.errors import BrainError, Compacted, FutureRevision, LeaderFailed, NoSpace, Stopped
 from wharf.brain.store._codec import KubeLane, Pending
 from wharf.brain.store.commit import CommitLimits, Commits
 from wharf.brain.store.compact import Compactor
@@ -81,7 +81,7 @@ class Leading:
         self._next_compact = present.compact_revision  # once what is pending has landed
         self.leases = Leases(self, clock, loop.call_later)
         self._load_leases(fresh_leases)
-        self._published = Published(lambda key: present.reader.get(key), lambda a, b: present.reader.scan_now(a, b))
+        self._published = Published(reader.get, reader.scan_now)
         self._commits = Commits(present.engine, epoch, present.revision, self, loop.call_soon, loop.call_later, limits)
         self._lane = KubeLane(present.header, reader.get, reader.index, self.leases.table)
         self.apply_alarms()
@@ -103,8 +103,15 @@ class Leading:
             log.error("the engine does not answer: writes it was given last may or may not be stored")
 
     def give_up(self, error: BrainError) -> None:
-        """Refuse whatever is not answered yet with `error`, and everything from now on."""
-        self._commits.halt(error)
+        """Refuse whatever is not answered yet with `error`, and everything from now on. What the engine has been given
+        is nobody's any more: those who wait for it are told that it may or may not land.
+        """
+        self._commits.halt(error, LeaderFailed())
+
+    @property
+    def flying(self) -> Pending | None:
+        """The batch that the engine has and has not answered."""
+        return self._commits.flying
 
     def _load_leases(self, fresh: bool) -> None:
         snapshot, table = self.present.reader.snapshot, self.leases.table

@@ -1,11 +1,11 @@
 """What a node shows: the newest state it may speak of, who listens to it, and what refuses every request.
 
-Two things move it. A leader publishes its own batches when they are durable (`Leading.settle`). A follower's engine moves
-by itself, and `advance` shows that state as soon as it may: what the engine has may be ahead of what the leader has
-published, and a reader who had seen it could then find less at the leader. So a newer state is held back until
+Two things move it. A leader publishes its own batches when they are durable (`Leading.settle`). A follower's engine
+moves by itself, and `advance` shows that state as soon as it may: what the engine has may be ahead of what the leader
+has published, and a reader who had seen it could then find less at the leader. So a newer state is held back until
 `confirmed` has reached it.
 
-Invariant: `revision` is durable, published by a leader, and only grows; snapshot, index and listeners are at `revision`.
+Invariant: `revision` is durable, published by a leader, and only grows; snapshot, index and listeners are at it.
 """
 
 from __future__ import annotations

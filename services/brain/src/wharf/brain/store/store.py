@@ -113,6 +113,14 @@ class Store:
             self._halted(Stopped())
         self.present.reader.close()
 
+    def read_cluster_id(self) -> int:
+        """Of the engine; before `load`, too."""
+        snapshot = self.engine.snapshot()
+        try:
+            return parse_u64(snapshot.get(Table.META, META_CLUSTER))
+        finally:
+            snapshot.close()
+
     def engine_revision(self) -> int:
         snapshot = self.engine.snapshot()
         try:

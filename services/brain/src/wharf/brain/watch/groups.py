@@ -36,6 +36,9 @@ class Groups:
     def __len__(self) -> int:
         return sum(len(group.watchers) for group in self._groups.values())
 
+    def all(self) -> list[Watcher]:
+        return [watcher for group in self._groups.values() for watcher in group.watchers]
+
     def add(self, watcher: Watcher) -> None:
         interest = watcher.interest
         group = self._groups.get(interest)

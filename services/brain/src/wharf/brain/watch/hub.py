@@ -40,6 +40,7 @@ class Source(History, Protocol):
     """The store."""
 
     def on_events(self, listener: Callable[[Sequence[EventTuple], int], None]) -> None: ...
+    def on_jumped(self, listener: Callable[[], None]) -> None: ...
 
 
 class Hub:
@@ -65,6 +66,7 @@ class Hub:
         self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
         store.on_events(self._publish)
+        store.on_jumped(self._jumped)
 
     def open_stream(self, send: Callable[[bytes], None], writable: Callable[[], bool]) -> WatchStream:
         """A client's stream: `send` takes WatchResponse bytes, `writable` says whether it should be given more."""
@@ -114,6 +116,14 @@ class Hub:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _jumped(self) -> None:
+        """The store has moved without telling of events: everybody reads on in the log, as far as there is one."""
+        self.flush()
+        known = self._delivered
+        for watcher in self._groups.all():
+            self._fall_behind(watcher, known + 1)
+        self._gathered = self._delivered = self.store.revision
 
     def _publish(self, events: Sequence[EventTuple], revision: int) -> None:
         self._gather(events)

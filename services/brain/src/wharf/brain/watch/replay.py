@@ -58,9 +58,13 @@ class History(Protocol):
     """The store, as far as the log goes."""
 
     engine: Engine
-    revision: int
-    compact_revision: int
-    header: Header
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def compact_revision(self) -> int: ...
+    @property
+    def header(self) -> Header: ...
 
 
 def read_chunk(store: History, first: int) -> Chunk:

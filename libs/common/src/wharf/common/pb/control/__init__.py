@@ -1,0 +1,1 @@
+"""Generated from proto/control; the control plane of brain."""

@@ -1,0 +1,222 @@
+"""A follower's session with whoever leads: questions out, answers in, both in batches.
+
+What is asked while a message is on its way goes out together in the next one. Invariant: every question is answered
+exactly once; when the session breaks, those that never left are `undone`, those that did are nobody's to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import grpc.aio
+from wharf.brain.api.answered import Reply
+from wharf.common.pb.control import control_pb2 as control
+from wharf.common.pb.control import control_pb2_grpc as stubs
+
+if TYPE_CHECKING:
+    from wharf.wire.rpc import Call
+
+log = logging.getLogger(__name__)
+
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+RETRY: Final = 0.1  # seconds until a session that could not be had is tried again
+OPEN_SECONDS: Final = 2.0  # for a session to open
+
+Done = Callable[[Reply | None, bool], None]
+
+
+@dataclass(slots=True)
+class _Question:
+    path: str
+    request: bytes
+    traceparent: bytes
+    done: Done
+    sent: bool = False
+
+
+class Link:
+    """See the module. For the loop thread; callbacks are plain functions set before `run`."""
+
+    def __init__(self, hello: control.Hello, credentials: grpc.ChannelCredentials | None) -> None:
+        self._hello = hello
+        self._credentials = credentials
+        self._address = ""
+        self._moved = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._next_id = 0
+        self._questions: dict[int, _Question] = {}
+        self._unsent: list[int] = []
+        self._cancelled: list[int] = []
+        self._index_token = 0
+        self._complaint = ("", "")
+        self.leader_id = 0  # of the open session, 0: none is open
+        self.epoch = 0
+        self.on_open: Callable[[], None] = _nothing
+        self.on_closed: Callable[[], None] = _nothing
+        self.on_index: Callable[[int, int | None], None] = _no_index
+        self.on_hand_over: Callable[[int], None] = _no_successor
+
+    @property
+    def open(self) -> bool:
+        return self.leader_id != 0
+
+    def target(self, address: str) -> None:
+        """Whom to hold a session with, "host:port"; empty: nobody. An open session with somebody else ends."""
+        if address != self._address:
+            self._address = address
+            self._moved.set()
+
+    def restart(self) -> None:
+        """This session is of no use: another one, with the same."""
+        self._moved.set()
+
+    def ask(self, path: str, request: bytes, call: Call, done: Done) -> None:
+        """One question; see `router.Leader.ask`."""
+        self._next_id += 1
+        number = self._next_id
+        traceparent = next((value for key, value in call.metadata if key == b"traceparent"), b"")
+        self._questions[number] = _Question(path, request, traceparent, done)
+        self._unsent.append(number)
+        call.on_cancel = lambda: self._forget(number)
+        self._wake.set()
+
+    def ask_index(self, token: int) -> None:
+        self._index_token = token
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Hold sessions until cancelled."""
+        while True:
+            address = self._address
+            self._moved.clear()
+            if not address:
+                await self._moved.wait()
+                continue
+            session = asyncio.create_task(self._session(address))
+            moved = asyncio.create_task(self._moved.wait())
+            try:
+                await asyncio.wait((session, moved), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (session, moved):
+                    task.cancel()
+                await asyncio.gather(session, moved, return_exceptions=True)
+            if not self._moved.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._moved.wait(), RETRY)
+
+    async def _session(self, address: str) -> None:
+        try:
+            async with self._channel(address) as channel:
+                call: Any = stubs.ControlStub(channel).Session()
+                await call.write(control.FromFollower(hello=self._hello))
+                first = await asyncio.wait_for(call.read(), OPEN_SECONDS)
+                if not isinstance(first, control.FromLeader) or not first.HasField("welcome"):
+                    return
+                self._opened(first.welcome)
+                writer = asyncio.create_task(self._write(call))
+                try:
+                    while isinstance(message := await call.read(), control.FromLeader):
+                        self._take(message)
+                finally:
+                    writer.cancel()
+                    await asyncio.gather(writer, return_exceptions=True)
+                    call.cancel()
+        except (grpc.RpcError, grpc.aio.UsageError, TimeoutError, asyncio.InvalidStateError) as error:
+            self._complain(address, _reason(error))
+        finally:
+            self._closed()
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(address, options=OPTIONS)
+        return grpc.aio.secure_channel(address, self._credentials, options=OPTIONS)
+
+    async def _write(self, call: Any) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await call.write(self._message())
+
+    def _message(self) -> control.FromFollower:
+        message = control.FromFollower(cancelled=self._cancelled, index_token=self._index_token)
+        self._cancelled, self._index_token = [], 0
+        for number in self._unsent:
+            question = self._questions.get(number)
+            if question is not None:
+                question.sent = True
+                message.questions.add(
+                    id=number, method=question.path, request=question.request, traceparent=question.traceparent
+                )
+                question.request = b""
+        self._unsent = []
+        return message
+
+    def _take(self, message: control.FromLeader) -> None:
+        if message.HasField("index"):
+            index = message.index
+            self.on_index(index.token, None if index.refused else index.revision)
+        for answer in message.answers:
+            question = self._questions.pop(answer.id, None)
+            if question is None:
+                continue
+            if answer.undone:
+                question.done(None, True)
+            else:
+                question.done(Reply(answer.code, answer.text, answer.response), False)
+        if message.HasField("hand_over"):
+            self.on_hand_over(message.hand_over.successor)
+
+    def _complain(self, address: str, reason: str) -> None:
+        """Once per address and reason: a leader that is gone is tried again and again."""
+        if (address, reason) != self._complaint:
+            self._complaint = (address, reason)
+            log.info("no session with the leader at %s: %s", address, reason)
+
+    def _opened(self, welcome: control.Welcome) -> None:
+        self.leader_id, self.epoch = welcome.leader_id, welcome.epoch
+        self.on_open()
+
+    def _closed(self) -> None:
+        was_open, self.leader_id = self.open, 0
+        questions, self._questions = self._questions, {}
+        self._unsent, self._cancelled, self._index_token = [], [], 0
+        self._wake.clear()
+        if was_open:
+            self.on_closed()
+        for question in questions.values():
+            question.done(None, not question.sent)
+
+    def _forget(self, number: int) -> None:
+        question = self._questions.pop(number, None)
+        if question is not None and question.sent:
+            self._cancelled.append(number)
+            self._wake.set()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name} {error.details()}"
+    return str(error) or type(error).__name__
+
+
+def _nothing() -> None: ...
+
+
+def _no_index(token: int, revision: int | None) -> None: ...
+
+
+def _no_successor(successor: int) -> None: ...

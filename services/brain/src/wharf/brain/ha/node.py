@@ -1,0 +1,486 @@
+"""One node of several: follows whoever leads, stands for election, leads, hands over.
+
+Does what `role` decides. Everything that may wait (the lease, the engine, sessions) is a task of its own here;
+everything a request needs to know (`leads`, `proven`, `reachable`) is answered at once from what those tasks last
+learned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from wharf.brain.api.members import META_MEMBERS, Member, encode_members, parse_members
+from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
+from wharf.brain.errors import BadLeaderTransferee, BrainError, NoLeader, NotLeader, Stopped
+from wharf.brain.ha.election import Election
+from wharf.brain.ha.link import Link
+from wharf.brain.ha.publish import Publisher
+from wharf.brain.ha.readgate import ReadGate
+from wharf.brain.ha.role import Do, Happened, Role, step
+from wharf.brain.ha.tail import Tail
+from wharf.common.clock import CLOCK, Clock
+from wharf.common.pb.control import control_pb2 as control
+
+if TYPE_CHECKING:
+    from wharf.brain.api.answered import Reply
+    from wharf.brain.ha.service import ControlService, Session
+    from wharf.brain.store.store import Store
+    from wharf.brain.watch.hub import Hub
+    from wharf.wire.rpc import Call
+
+log = logging.getLogger(__name__)
+
+BEAT: Final = 0.25  # seconds between questions to the leader that keep the answer "how far behind" fresh
+FORGET: Final = 300.0  # seconds a member that left without a word stays listed
+HAND_OVER_SECONDS: Final = 2.0  # a node that goes waits for somebody else to lead
+READ_PATIENCE: Final = 5.0  # seconds a read may wait for this node to catch up
+
+
+class HaNode:
+    """See the module. Implements `router.Leader`, `service.Host` and `api.members.Cluster`."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: SharedEngine,
+        election: Election,
+        link: Link,
+        tail_of: Callable[[Callable[[], None], Callable[[Diverged], None]], Tail],
+        publisher: Publisher,
+        member: Member,
+        clock: Clock = CLOCK,
+    ) -> None:
+        self.store, self.engine, self.election, self.link = store, engine, election, link
+        self.member = member
+        self.member_id, self.cluster_id = store.member_id, store.cluster_id
+        self.epoch = 0
+        self.role = Role.FOLLOWING
+        self.fatal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.on_change: Callable[[], None] = _nothing  # who leads, or whether that is known, has changed
+        self.on_term: Callable[[int], None] = _nothing_for
+        self.on_leaderless: Callable[[bool], None] = _nothing_whether
+        self.service: ControlService | None = None
+        self.leader_changes = 0  # seen
+        self._hub: Hub | None = None
+        self._clock = clock
+        self._publisher = publisher
+        self._gate = ReadGate(self._ask_index, self._want)
+        self._tail = tail_of(self._confirm, self._on_diverged)
+        self._members: tuple[Member, ...] = ()
+        self._gone: dict[int, float] = {}  # member that left → when
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._promotion: asyncio.Task[None] | None = None
+        self._resigned = asyncio.Event()
+        self._resigned.set()
+        self._link_is_open = asyncio.Event()
+        self._successor = 0
+        self._index_revision = 0  # the newest a leader has told
+        self._asked_at = self._fresh_at = self._heard_at = self._led_at = clock.now()
+        self._leaderless = False
+        self._due = (0, 0.0)  # the revision reads have been waiting for longest, and since when
+        self._flying: tuple[object, float] = (None, 0.0)  # the batch the engine has, and since when
+        link.on_open, link.on_closed = self._link_opened, self._link_closed
+        link.on_index, link.on_hand_over = self._index, self._handed_over
+        election.on_won, election.on_lost, election.on_leader = self._won, self._lost, link.target
+        store.on_halt(self._halted)
+        store.present.on_moved(self._moved)
+        store.present.on_meta(META_MEMBERS, self._read_members)
+
+    # Life
+
+    def start(self, hub: Hub) -> None:
+        self._hub = hub
+        self._spawn(self.link.run())
+        self._spawn(self.election.run())
+        self._spawn(self._beat())
+        self._tail.start()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        tasks = [*self._tasks, *([self._promotion] if self._promotion is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tail.stop()
+
+    async def hand_over(self) -> None:
+        """Before this node goes: let another lead, and wait until its clients' requests can be sent there."""
+        self.election.withdraw()
+        if await self.step_down(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._link_is_open.wait(), HAND_OVER_SECONDS)
+
+    async def step_down(self, successor: int) -> bool:
+        """Hand leadership over and wait until that is done; whether this node led."""
+        if self.role not in (Role.LEADING, Role.RESIGNING):
+            return False
+        self._successor = successor
+        self._happened(Happened.ASKED_TO_GO)
+        await self._resigned.wait()
+        return True
+
+    # router.Leader
+
+    def leads(self) -> bool:
+        return self.role is Role.LEADING and self.election.may_lead() and self.store.leads
+
+    def proven(self) -> bool:
+        return self.store.leads and self.election.may_lead()
+
+    def reachable(self) -> bool:
+        return self.role is Role.FOLLOWING and self.link.open
+
+    def ask(self, path: str, request: bytes, call: Call, done: Callable[[Reply | None, bool], None]) -> None:
+        self.link.ask(path, request, call, done)
+
+    def read(self, done: Callable[[bool], None]) -> None:
+        if self.link.open:
+            self._gate.read(done)
+        else:
+            done(False)
+
+    # service.Host
+
+    def published(self) -> int:
+        return self.store.revision
+
+    def joined(self, session: Session) -> str:
+        hello = session.hello
+        if hello.cluster_id != self.cluster_id:
+            return f"this is cluster {self.cluster_id:x}, not {hello.cluster_id:x}: is --engine the same on all nodes?"
+        others = self.service.sessions if self.service is not None else ()
+        if hello.member_id == self.member_id or any(
+            other.hello.member_id == hello.member_id and other.hello.instance != hello.instance for other in others
+        ):
+            return f"another node is called {hello.name!r} already: give each node a --name of its own"
+        self._gone.pop(hello.member_id, None)
+        self._write_members(Member(hello.member_id, hello.name, tuple(hello.client_urls), tuple(hello.peer_urls)))
+        return ""
+
+    def left(self, session: Session) -> None:
+        self._gone[session.hello.member_id] = self._clock.now()
+
+    def status(self) -> control.StatusResponse:
+        position = self.engine.position()
+        return control.StatusResponse(
+            cluster_id=self.cluster_id,
+            member_id=self.member_id,
+            name=self.member.name,
+            role=self.role.value,
+            leader_id=self.leader_id,
+            epoch=self.epoch,
+            revision=self.store.revision,
+            applied_revision=position.revision,
+            applied_seq=position.seq,
+            lag_seconds=self.lag(),
+            lease_seconds=self.election.left(),
+            events_connected=self._publisher.connected,
+            followers=[session.hello.member_id for session in (self.service.sessions if self.service else ())],
+            watchers=self._hub.watchers if self._hub is not None else 0,
+        )
+
+    # api.members.Cluster
+
+    @property
+    def leader_id(self) -> int:
+        if self.role in (Role.LEADING, Role.RESIGNING):
+            return self.member_id if self.proven() else 0
+        return self.link.leader_id
+
+    @property
+    def term(self) -> int:
+        return self.store.term
+
+    def members(self) -> Sequence[Member]:
+        known = {member.member_id: member for member in self._members}
+        known.setdefault(self.member_id, self.member)
+        return tuple(known.values())
+
+    def is_connected(self, member_id: int) -> bool:
+        sessions = self.service.sessions if self.service is not None else ()
+        return member_id == self.member_id or any(session.hello.member_id == member_id for session in sessions)
+
+    def remove(self, member_id: int) -> Sequence[Member]:
+        self._gone.pop(member_id, None)
+        return tuple(member for member in self.members() if member.member_id != member_id)
+
+    async def move_leader(self, member_id: int) -> None:
+        if self.role is not Role.LEADING:
+            raise NotLeader
+        if member_id == self.member_id:
+            return
+        if not self.is_connected(member_id):
+            raise BadLeaderTransferee
+        await self.step_down(member_id)
+
+    # What is seen of it
+
+    def lag(self) -> float:
+        """Seconds since this node last knew that it shows what the leader does; 0 on a leader."""
+        return 0.0 if self.proven() else max(0.0, self._clock.now() - self._fresh_at)
+
+    @property
+    def waiting_reads(self) -> int:
+        return len(self._gate)
+
+    @property
+    def gaps(self) -> int:
+        """Times events were missing and the log was read instead."""
+        return self._tail.gaps
+
+    def event(self, data: bytes) -> None:
+        """A batch by NATS."""
+        self._tail.event(data)
+
+    def events_changed(self) -> None:
+        """Events have begun or ceased to come."""
+        self._tail.changed()
+
+    # What happens
+
+    def _happened(self, happened: Happened) -> None:
+        self.role, todo = step(self.role, happened)
+        if todo:
+            log.info("this node is now %s: %s", self.role.value, happened.value)
+        for each in todo:
+            self._do(each)
+        self.on_change()
+
+    def _do(self, what: Do) -> None:
+        match what:
+            case Do.PROMOTE:
+                self._promotion = asyncio.create_task(self._promote())
+            case Do.LEAD:
+                self._lead()
+            case Do.DRAIN:
+                self._resigned.clear()
+                self._spawn(self._drain())
+            case Do.DROP:
+                self.store.follow(NoLeader())
+                self._publisher.stop()
+            case Do.RELEASE:
+                self._spawn(self._release(self._successor))
+            case Do.ABANDON:
+                self._spawn(self.election.release())
+            case Do.FOLLOW:
+                self._cancel_promotion()
+                self._tail.start()
+
+    async def _release(self, successor: int) -> None:
+        """Give the lease back, then tell those who wait for it: only now can one of them win."""
+        await self.election.release()
+        if self.service is not None:
+            self.service.hand_over(successor)
+        self._resigned.set()
+
+    async def _promote(self) -> None:
+        try:
+            await self._tail.stop()
+            promotion = await self.engine.promote(self.election.ttl_ms)
+            self.epoch = promotion.epoch
+            await self.election.succeed(promotion.epoch, promotion.previous_lease_ms)
+        except EngineError as error:
+            log.warning("the engine cannot be promoted: %s", error)
+            self._promotion = None
+            self.election.back_off()
+            self._happened(Happened.ENGINE_FAILED)
+            return
+        self._promotion = None
+        self._happened(Happened.READY)
+
+    def _cancel_promotion(self) -> None:
+        task, self._promotion = self._promotion, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _lead(self) -> None:
+        self.link.target("")
+        self._gate.lost()
+        self._publisher.start()
+        self._set_epoch(self.epoch)
+        self.store.lead(self.epoch)
+        self._gone = {
+            member.member_id: self._clock.now() for member in self._members if member.member_id != self.member_id
+        }
+        self._write_members(self.member)
+        log.info("leading", extra={"epoch": self.epoch, "revision": self.store.revision})
+
+    async def _drain(self) -> None:
+        if self.store.leads:
+            await self.store.leading.stop()
+        if self.role is Role.RESIGNING:
+            self._happened(Happened.DRAINED)
+
+    def _won(self) -> None:
+        self._happened(Happened.LEASE_WON)
+
+    def _lost(self) -> None:
+        self._resigned.set()
+        self._happened(Happened.LEASE_LOST)
+
+    def _halted(self, error: BrainError) -> None:
+        """The store has stopped writing by itself: it was fenced, or its engine failed."""
+        if not isinstance(error, Stopped) and self.role in (Role.LEADING, Role.RESIGNING):
+            asyncio.get_running_loop().call_soon(self._fenced)
+
+    def _fenced(self) -> None:
+        if self.role in (Role.LEADING, Role.RESIGNING):
+            self._resigned.set()
+            self._happened(Happened.FENCED)
+
+    def _link_opened(self) -> None:
+        self._link_is_open.set()
+        self._set_epoch(self.link.epoch)
+        self._confirm()
+        self.on_change()
+
+    def _link_closed(self) -> None:
+        self._link_is_open.clear()
+        self._gate.lost()
+        self.election.look_soon()
+        self.on_change()
+
+    def _handed_over(self, successor: int) -> None:
+        """The leader goes: whoever it has named goes first."""
+        self.election.vacant(first=successor in (0, self.member_id))
+
+    def _set_epoch(self, epoch: int) -> None:
+        if epoch > self.epoch or self.store.term != epoch + 1:
+            self.leader_changes += 1
+            self.epoch = max(self.epoch, epoch)
+            self.on_term(self.epoch + 1)
+
+    def _on_diverged(self, error: Diverged) -> None:
+        if not self.fatal.done():
+            self.fatal.set_result(f"this node has seen what the engine has lost, it must start over: {error}")
+
+    # Keeping up
+
+    def _want(self, revision: int) -> None:
+        self._tail.confirmed(revision)
+        self._tail.want(revision)
+
+    def _confirm(self) -> None:
+        """Ask the leader how far it is, so that what this node has may be shown."""
+        if self.link.open:
+            self._gate.read(_nothing_whether)
+
+    def _ask_index(self, token: int) -> None:
+        self._asked_at = self._clock.now()
+        self.link.ask_index(token)
+
+    def _index(self, token: int, revision: int | None) -> None:
+        self._heard_at = self._clock.now()
+        if revision is not None:
+            self._index_revision = max(self._index_revision, revision)
+            self._tail.confirmed(revision)
+            self._note_fresh()
+        self._gate.answered(token, revision)
+
+    def _note_fresh(self) -> None:
+        if self.store.revision >= self._index_revision:
+            self._fresh_at = self._asked_at
+
+    def _moved(self) -> None:
+        self._note_fresh()
+        self._gate.shown(self.store.revision)
+        self._publisher.flush(self.store.revision)
+
+    async def _beat(self) -> None:
+        """What must be looked at from time to time."""
+        ttl = self.election.ttl_ms / 1000
+        while True:
+            await asyncio.sleep(BEAT)
+            now = self._clock.now()
+            if self.link.open:
+                if self._gate.token and now - self._heard_at > max(ttl, 2.0):
+                    log.warning("the leader does not answer, looking for it anew")
+                    self.link.restart()
+                elif not self._gate.token:
+                    self._confirm()
+            else:
+                self._heard_at = now
+            self._look_after_reads(now)
+            self._look_after_engine(now)
+            self._note_leaderless(now, ttl)
+            if self.leads():
+                self._forget_members(now)
+
+    def _look_after_reads(self, now: float) -> None:
+        """Reads that wait for a revision which does not come try again from the start, as long as they may."""
+        due, since = self._due
+        if self._gate.due != due or not self._gate.due:
+            self._due = (self._gate.due, now)
+        elif now - since > READ_PATIENCE:
+            self._gate.give_up()
+
+    def _look_after_engine(self, now: float) -> None:
+        flying = self.store.leading.flying if self.store.leads else None
+        if flying is None or flying is not self._flying[0]:
+            self._flying = (flying, now)
+        stuck = now - self._flying[1]
+        if stuck > 2 * self.election.ttl_ms / 1000 and self.role in (Role.LEADING, Role.RESIGNING):
+            log.error("the engine has not answered this node for %.1f s: letting others try", stuck)
+            self._successor = 0
+            self.election.back_off()
+            self._happened(Happened.STUCK)
+
+    def _note_leaderless(self, now: float, ttl: float) -> None:
+        """Watches that insist on a leader end when there has been none for long: their clients find another node."""
+        if self.proven() or self.link.open:
+            self._led_at = now
+        leaderless = now - self._led_at > 3 * ttl
+        if leaderless != self._leaderless:
+            self._leaderless = leaderless
+            self.on_leaderless(leaderless)
+
+    # Members
+
+    def _read_members(self, stored: bytes | None) -> None:
+        try:
+            self._members = parse_members(stored)
+        except ValueError as error:
+            log.warning("the list of members cannot be read: %s", error)
+
+    def _write_members(self, member: Member) -> None:
+        listed = {each.member_id: each for each in self._members}
+        if listed.get(member.member_id) != member:
+            listed[member.member_id] = member
+            self._store_members(listed.values())
+
+    def _store_members(self, members: Iterable[Member]) -> None:
+        self.store.write_meta([(META_MEMBERS, encode_members(members))], _nothing_whatever)
+
+    def _forget_members(self, now: float) -> None:
+        overdue = [member_id for member_id, left in self._gone.items() if now - left > FORGET]
+        for member_id in overdue:
+            self._store_members(self.remove(member_id))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def new_instance() -> bytes:
+    """Tells two processes of one name apart."""
+    return secrets.token_bytes(16)
+
+
+def _nothing() -> None: ...
+
+
+def _nothing_for(_: int) -> None: ...
+
+
+def _nothing_whether(_: bool) -> None: ...
+
+
+def _nothing_whatever(_: BrainError | None) -> None: ...

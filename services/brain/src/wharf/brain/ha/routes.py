@@ -1,0 +1,61 @@
+"""Where each method of the API is answered when there are several nodes. Pure.
+
+`HERE`: from what this node shows. `READ`: here too, but not before this node shows everything that was acknowledged
+when the question came. `LEADER`: by whoever leads, because it writes, or because only a leader knows (time left to a
+lease).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from wharf.brain.api.lease import RENEW
+from wharf.brain.api.pb import rpc
+
+
+class Route(Enum):
+    HERE = "here"
+    READ = "read"
+    LEADER = "leader"
+
+
+RANGE: Final = "/etcdserverpb.KV/Range"
+_KV, _LEASE, _AUTH = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Auth/"
+_LOCK, _ELECTION = "/v3lockpb.Lock/", "/v3electionpb.Election/"
+
+_READ: Final = frozenset((RANGE, _KV + "RangeStream", _ELECTION + "Observe"))
+_LEADER: Final = frozenset(
+    (
+        *(_KV + name for name in ("Put", "DeleteRange", "Txn", "Compact")),
+        *(_LEASE + name for name in ("LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases")),
+        RENEW,
+        "/etcdserverpb.Maintenance/Alarm",
+        *("/etcdserverpb.Cluster/" + name for name in ("MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote")),
+        _LOCK + "Lock",
+        _LOCK + "Unlock",
+        *(_ELECTION + name for name in ("Campaign", "Proclaim", "Leader", "Resign")),
+    )
+)
+
+
+def route_of(path: str) -> Route:
+    if path in _READ:
+        return Route.READ
+    if path in _LEADER or (path.startswith(_AUTH) and path != _AUTH + "AuthStatus"):
+        return Route.LEADER
+    return Route.HERE
+
+
+def is_serializable(request: bytes) -> bool:
+    """Whether a RangeRequest asks for whatever this node shows. Malformed bytes are not serializable: who parses them
+    says so.
+    """
+    if b"\x38" not in request:  # field 7
+        return False
+    try:
+        return bool(rpc.RangeRequest.FromString(request).serializable)
+    except ValueError:
+        return False
+    except Exception:  # protobuf's DecodeError derives from no common class of ours
+        return False

@@ -1,0 +1,197 @@
+"""A node of several over one engine, put together: engine, lease, events, sessions, and the node that uses them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, cast
+
+import grpc
+from wharf.brain.api.members import Cluster, Member, member_id_of
+from wharf.brain.api.table import Api
+from wharf.brain.config import BrainConfig
+from wharf.brain.engine import open_engine
+from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
+from wharf.brain.errors import Stopped
+from wharf.brain.ha.election import Election
+from wharf.brain.ha.link import Link
+from wharf.brain.ha.metrics import node_families
+from wharf.brain.ha.node import HaNode, new_instance
+from wharf.brain.ha.publish import Publisher
+from wharf.brain.ha.router import Router
+from wharf.brain.ha.service import ControlServer, ControlService
+from wharf.brain.ha.tail import Tail
+from wharf.brain.lone import store_on
+from wharf.brain.store.store import Store
+from wharf.brain.watch.hub import Hub
+from wharf.common.lease_redis import RedisLease
+from wharf.common.log import get_log
+from wharf.common.metrics import Family, Registry
+from wharf.common.pb.control import control_pb2 as control
+from wharf.wire.rpc import Method, UnaryHandler
+
+if TYPE_CHECKING:
+    from wharf.common.events_nats import EventBus
+
+OPEN_SECONDS: Final = 60.0  # the engine may take so long to come up beside this node
+WAIT: Final = 2.0  # lifetimes of a lease that a request waits for somebody to lead
+MOST_LAG: Final = 2.0  # lifetimes of a lease a ready node may be behind
+STOP_SECONDS: Final = 1.0  # for sessions to end
+
+_log = get_log("brain.node")
+
+
+class Replicated:
+    """See the module; `lone.Mode`."""
+
+    def __init__(self, config: BrainConfig, store: Store, node: HaNode, router: Router) -> None:
+        self.store = store
+        self.cluster: Cluster = node
+        self.node = node
+        self._config = config
+        self._server = ControlServer()
+        self._router = router
+
+    @classmethod
+    async def open(cls, config: BrainConfig, registry: Registry, down: AsyncExitStack) -> Replicated:
+        """Everything but taking part; EngineError, OSError or ValueError when that cannot be."""
+        engine = cast(SharedEngine, open_engine(config.engine_url, replica_in=config.directory))
+        down.push_async_callback(engine.aclose)
+        await _open(engine)
+        store = store_on(engine, config, registry)
+        member_id = member_id_of(store.read_cluster_id(), config.name)
+        member = Member(member_id, config.name, config.client_urls, config.peer_urls)
+        store.load(member.member_id)
+        down.push_async_callback(store.stop)
+        lease = RedisLease(config.redis, f"wharf:brain:{store.cluster_id:x}:lease", config.election_timeout)
+        down.push_async_callback(lease.close)
+        bus = await _event_bus(config, down)
+        subject = f"wharf.brain.{store.cluster_id:x}.batches"
+        publisher = Publisher(bus, subject, lambda: store.revision)
+        engine.on_landed = publisher.landed
+
+        def tail_of(confirm: Callable[[], None], diverged: Callable[[Diverged], None]) -> Tail:
+            return Tail(engine, store.present, bus, confirm, diverged)
+
+        address = config.initial_advertise_peer_urls[0].authority
+        election = Election(lease, member.member_id, address, config.election_timeout)
+        link = Link(_hello(store, member), channel_credentials(config))
+        node = HaNode(store, engine, election, link, tail_of, publisher, member)
+        if bus is not None:
+            bus.subscribe(subject, node.event)
+            bus.on_change(lambda _: node.events_changed())
+        loop = asyncio.get_running_loop()
+        router = Router(node, WAIT * config.election_timeout / 1000, loop.time, loop.call_later)
+        made = cls(config, store, node, router)
+        down.push_async_callback(made.close)
+        return made
+
+    def methods(self, api: Api) -> Sequence[Method]:
+        api.leases.renew_by = cast(UnaryHandler, self._router.routed(api.leases.between_nodes()[0]).handler)
+        return self._router.methods(api.methods)
+
+    async def begin(self, hub: Hub, api: Api) -> None:
+        node, router = self.node, self._router
+        handlers = {
+            method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
+        }
+        service = node.service = ControlService(node, handlers)
+        first = asyncio.Event()
+
+        def changed() -> None:
+            if node.leads() or node.reachable():
+                first.set()
+                router.changed()
+
+        node.on_change, node.on_leaderless, node.on_term = changed, api.leaderless, api.set_term
+        addresses = [url.authority for url in self._config.listen_peer_urls]
+        await self._server.start(service, addresses, server_credentials(self._config))
+        node.start(hub)
+        await first.wait()
+
+    async def hand_over(self) -> None:
+        await self.node.hand_over()
+
+    async def close(self) -> None:
+        self._router.refuse(Stopped())
+        await self.node.stop()
+        await self._server.stop(STOP_SECONDS)
+
+    def unready(self) -> str:
+        node = self.node
+        if not node.leader_id:
+            return "etcdserver: no leader"
+        limit = MOST_LAG * self._config.election_timeout / 1000
+        return f"this node is {node.lag():.1f} s behind the leader" if node.lag() > limit else ""
+
+    async def wait_fatal(self) -> str:
+        return await asyncio.shield(self.node.fatal)
+
+    def families(self) -> Iterable[Family]:
+        return node_families(self.node, self._router)
+
+
+async def _open(engine: SharedEngine) -> None:
+    """Wait for an engine that is still coming up; what is wrong with it otherwise ends the start."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + OPEN_SECONDS
+    while True:
+        try:
+            await engine.open()
+            return
+        except EngineError as error:
+            if loop.time() > until:
+                raise
+            _log.warn("the engine cannot be opened yet, trying on", reason=str(error))
+        await asyncio.sleep(0.5)
+
+
+async def _event_bus(config: BrainConfig, down: AsyncExitStack) -> EventBus | None:
+    if not config.nats:
+        return None
+    from wharf.common.events_nats import EventBus  # noqa: PLC0415  only who uses NATS loads it
+
+    bus = EventBus(
+        config.nats,
+        ca_file=config.nats_ca_file,
+        cert_file=config.nats_cert_file,
+        key_file=config.nats_key_file,
+        credentials_file=config.nats_credentials_file,
+    )
+    down.push_async_callback(bus.close)
+    await bus.connect()
+    return bus
+
+
+def _hello(store: Store, member: Member) -> control.Hello:
+    return control.Hello(
+        cluster_id=store.cluster_id,
+        member_id=member.member_id,
+        name=member.name,
+        instance=new_instance(),
+        client_urls=member.client_urls,
+        peer_urls=member.peer_urls,
+    )
+
+
+def channel_credentials(config: BrainConfig) -> grpc.ChannelCredentials | None:
+    """For sessions with other nodes; None: the peer URLs are plain."""
+    if config.listen_peer_urls[0].scheme != "https":
+        return None
+    key, cert, ca = (
+        path.read_bytes() if path is not None else None
+        for path in (config.peer_key_file, config.peer_cert_file, config.peer_trusted_ca_file)
+    )
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def server_credentials(config: BrainConfig) -> grpc.ServerCredentials | None:
+    """As above, for who listens."""
+    if config.listen_peer_urls[0].scheme != "https":
+        return None
+    if config.peer_key_file is None or config.peer_cert_file is None or config.peer_trusted_ca_file is None:
+        raise ValueError("https peer URLs need --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")
+    pair = (config.peer_key_file.read_bytes(), config.peer_cert_file.read_bytes())
+    ca = config.peer_trusted_ca_file.read_bytes()
+    return grpc.ssl_server_credentials([pair], ca, require_client_auth=True)
