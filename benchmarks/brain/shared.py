@@ -28,7 +28,7 @@ from benchmarks.servers import Server, cpu_seconds, running, version
 PEERS = ("kine", "brain")
 KEYS = 20_000
 # kine holds two connections for a write and limits them by nothing; told a limit below that its writers wait for each
-# other forever. So PostgreSQL gets room for all of them, and kine keeps them: by default it closes those above twenty and
+# other forever. So PostgreSQL gets room for all of them, and kine keeps them: by default it closes all but twenty and
 # spends most of its time opening others.
 POSTGRES = {"max_connections": "700"}
 KINE = ("--datastore-max-idle-connections=700",)
