@@ -22,7 +22,7 @@ MetaChanges = Sequence[tuple[bytes, bytes | None]]
 
 def run(body: Awaitable[None]) -> None:
     """In a loop of its own, not for ever."""
-    asyncio.run(asyncio.wait_for(body, PATIENCE))  # type: ignore[arg-type]  # a coroutine
+    asyncio.run(asyncio.wait_for(body, PATIENCE))
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 from brain.engine.conformance import get, outcomes, scanned
 from harness.postgres import Postgres
 from integration.pg_kit import Leader, applied, authority, engines, leading, run, sql, tables, until
-from wharf.brain.engine.base import Batch, Diverged, EngineError, Fenced, Table
+from wharf.brain.engine.base import Batch, Diverged, EngineError, Fenced, Table, Write
 from wharf.brain.engine.delta import Position, announcement
 from wharf.brain.engine.postgres import PURGE_AT, PostgresEngine
 from wharf.brain.store.keys import META_CLUSTER, META_COMPACTED, META_MEMBER, encode_u64
@@ -115,7 +115,7 @@ def test_who_asks_while_the_authority_is_read_gets_the_next_reading(postgres: Po
                 begun.set()
                 await go_on.wait()
 
-            follower._following.follow = slowly  # type: ignore[method-assign, assignment]
+            follower._following.follow = slowly  # type: ignore[method-assign]
             early = [asyncio.create_task(follower.catch_up()) for _ in range(3)]
             await begun.wait()
             await leader.commit_some(2)
@@ -312,7 +312,7 @@ def test_followers_trim_what_the_leader_has_compacted(postgres: Postgres, tmp_pa
                 await leader.commit([[(b"k", b"%d" % number), (b"%d" % number, b"v")], [(b"%d" % number, None)]])
             await by_log.catch_up()
             target = leader.writer.revision - 10
-            writes = []
+            writes: list[Write] = []
             for table, rows in ((Table.HISTORY, tables(first)[Table.HISTORY]), (Table.LOG, tables(first)[Table.LOG])):
                 bound = target if table == Table.HISTORY else target - 1
                 writes += [(table, key, None) for key, _ in rows if int.from_bytes(key[-8:], "big") <= bound]

@@ -46,6 +46,7 @@ class Following:
         self.position = Position(0, 0, 0)  # what the replica has accepted
         self.log_epoch: int | None = None  # of the writer of the newest log record
         self.turn = 0  # as last read of the fence
+        self.meta_gone = 0  # deletions in META that the authority still tells, when all of it was last read
         self.moving = asyncio.Lock()  # held by whoever moves the replica by reading
         self._link = link
         self._holding = False  # deltas are refused for a while
@@ -181,6 +182,7 @@ class Following:
             return  # deltas were faster
         meta = {row["key"]: row["value"] for row in rows if whole or row["seq"] > position.seq}
         if whole:
+            self.meta_gone = sum(value is None for value in meta.values())
             meta = self._meta_changes({key: value for key, value in meta.items() if value is not None})
         if meta:
             self._take((), list(meta.items()), fence.position, None, None)
@@ -235,7 +237,7 @@ class Following:
             loading.end()
             await self.replica.exchange(loading, loaded.fence.revision, loaded.compacted)
             self.position, self.turn = loaded.fence.position, loaded.fence.turn
-            self.log_epoch, self._broken = loaded.log_epoch, False
+            self.log_epoch, self.meta_gone, self._broken = loaded.log_epoch, loaded.meta_gone, False
         finally:
             self._holding = False
 

@@ -38,6 +38,7 @@ class Loaded(NamedTuple):
     fence: Fence
     log_epoch: int | None  # of the newest log record, if there is one
     compacted: int
+    meta_gone: int  # deletions in META that are still told
 
 
 def parse_fence(row: Rows | None) -> Fence:
@@ -80,7 +81,8 @@ async def load(link: Link, connection: Connection, loading: Loading) -> Loaded:
         async for rows in pieces(link, connection, READ_HISTORY):
             await _add(loading, [(Table.HISTORY, row["key"] + log_key(row["ended"]), row["value"]) for row in rows])
     await asyncio.to_thread(loading.add, (), fence.revision)
-    return Loaded(fence, log_epoch, parse_u64(meta.get(META_COMPACTED)))
+    gone = sum(value is None for value in meta.values())
+    return Loaded(fence, log_epoch, parse_u64(meta.get(META_COMPACTED)), gone)
 
 
 async def _add(loading: Loading, writes: Sequence[Write]) -> None:

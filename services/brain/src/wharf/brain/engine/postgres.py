@@ -56,7 +56,7 @@ class PostgresEngine:
         self._parent = Path(parent or tempfile.gettempdir())
         self._writes, self._reads = Link(url), Link(url)
         self._following: Following | None = None
-        self._meta_gone = PURGE_AT  # deletions in META since they were last cleared away
+        self._meta_gone = 0  # deletions in META since they were last cleared away
         self._jobs: deque[Callable[[], Awaitable[None]]] = deque()  # the writer's, in order
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -255,7 +255,7 @@ class PostgresEngine:
         promotion = Promotion(row["epoch"], row["earlier_ms"])
         if following.position.epoch != promotion.epoch:
             raise Fenced("another writer has taken over already")
-        self._meta_gone = PURGE_AT  # what earlier writers left is not counted
+        self._meta_gone = following.meta_gone
         return promotion
 
     async def _purge(self) -> None:
