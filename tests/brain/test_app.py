@@ -114,12 +114,12 @@ def test_the_probe_port_serves_no_api() -> None:
 
 
 def test_flags_without_a_meaning_are_named_in_one_line() -> None:
-    flags = ("--initial-cluster=default=http://127.0.0.1:2380", "--snapshot-count", "10000", "--peer-client-cert-auth")
+    flags = ("--initial-cluster=default=http://127.0.0.1:2380", "--snapshot-count", "10000", "--pre-vote")
     with running("--engine=memory:", *flags) as brain:
         brain.wait_line("ready to serve client requests")
         warnings = [line for line in brain.lines if line["level"] == "warn"]
         assert len(warnings) == 1
-        assert warnings[0]["flags"] == ["--initial-cluster", "--snapshot-count", "--peer-client-cert-auth"]
+        assert warnings[0]["flags"] == ["--initial-cluster", "--snapshot-count", "--pre-vote"]
         assert brain.stop() == 0
 
 

@@ -16,6 +16,7 @@ class FakeStore:
     """Refuses the first compaction, takes the others."""
 
     revision = 10
+    leads = True
 
     def __init__(self) -> None:
         self.asked: list[int] = []

@@ -54,7 +54,7 @@ def test_kubeadms_flags_work_as_they_stand() -> None:
     assert found.progress_interval == 5.0
     ignored, others = join_warnings(loaded.warnings)
     assert "--initial-cluster" in ignored
-    assert "--peer-client-cert-auth" in ignored
+    assert (found.peer_cert_file, found.peer_client_cert_auth) == (Path("/etc/kubernetes/pki/etcd/peer.crt"), True)
     assert "--snapshot-count" in ignored
     assert others == ()
 

@@ -262,7 +262,6 @@ class BrainConfig:
         for flag, found in (
             ("listen-client-urls", self.listen_client_urls),
             ("listen-metrics-urls", self.listen_metrics_urls),
-            ("listen-peer-urls", self.listen_peer_urls),
         ):
             for url in found:
                 _check_listen_url(flag, url)
@@ -298,14 +297,12 @@ class BrainConfig:
             raise ValueError("--nats needs an engine that nodes can share: --engine postgresql://…")
         if self.workers and not self.engine_url.startswith("lmdb:"):
             raise ValueError("--workers share an LMDB store; other engines are shared by more nodes instead")
-        if (self.peer_cert_file is None) != (self.peer_key_file is None):
-            raise ValueError("--peer-cert-file and --peer-key-file must be given together")
         if (self.nats_cert_file is None) != (self.nats_key_file is None):
             raise ValueError("--nats-cert-file and --nats-key-file must be given together")
-        if self.peer_client_cert_auth and self.peer_trusted_ca_file is None:
-            raise ValueError("--peer-client-cert-auth needs --peer-trusted-ca-file")
-        if self.replicated:
+        if self.replicated:  # otherwise they are what an etcd had before, and mean nothing
             urls = (*self.listen_peer_urls, *self.initial_advertise_peer_urls)
+            for url in self.listen_peer_urls:
+                _check_listen_url("listen-peer-urls", url)
             if len({url.scheme for url in urls}) != 1:
                 raise ValueError("--listen-peer-urls and --initial-advertise-peer-urls must all be http or all https")
             if urls[0].scheme == "https" and (self.peer_cert_file is None or self.peer_trusted_ca_file is None):
