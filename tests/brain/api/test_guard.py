@@ -118,7 +118,7 @@ CASES: list[tuple[str, Message, type[BrainError] | None, type[BrainError] | None
     (AUTH + "UserAdd", rpc.AuthUserAddRequest(name="x"), UserEmpty, DENIED),
     (AUTH + "UserGet", rpc.AuthUserGetRequest(name="root"), UserEmpty, DENIED),
     (AUTH + "UserGet", rpc.AuthUserGetRequest(name="tenant"), UserEmpty, OK),
-    (AUTH + "UserGet", rpc.AuthUserGetRequest(), UserEmpty, DENIED),
+    (AUTH + "UserGet", rpc.AuthUserGetRequest(), UserNotFound, DENIED),
     (AUTH + "UserList", rpc.AuthUserListRequest(), UserEmpty, DENIED),
     (AUTH + "UserDelete", rpc.AuthUserDeleteRequest(name="tenant"), UserEmpty, DENIED),
     (AUTH + "UserChangePassword", rpc.AuthUserChangePasswordRequest(name="tenant"), UserEmpty, DENIED),

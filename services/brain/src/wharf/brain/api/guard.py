@@ -257,7 +257,7 @@ class Guard:
         """Everybody may look at themselves."""
         name = decode.parse(rpc.AuthUserGetRequest, data).name
         who = self._caller(call)
-        if not who or who != name:
+        if (who or "") != name:
             rules.require_root(who)
 
     def _role_get(self, rules: Rules, call: Call, data: bytes) -> None:
