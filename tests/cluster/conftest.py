@@ -80,6 +80,14 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture
+def shown_on_failure() -> Iterator[list[HasLogs]]:
+    """A list for whatever a test starts by itself: its logs go into the report when it fails."""
+    before = list(_running)
+    yield _running
+    _running[:] = before
+
+
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A real node, joined to a cluster whose apiserver listens on the link to it; the suites on it share one."""
