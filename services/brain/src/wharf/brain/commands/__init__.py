@@ -1,5 +1,5 @@
 """What operators do with a store that is not the server itself: `wharf brain snapshot save`, `restore`,
-`check`, `import`, `export`.
+`check`, `import`, `export`, `step-down`.
 
 Each command is a function of its own flags that returns an exit code and says on stderr what went wrong.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from wharf.brain.commands import files, moving
+from wharf.brain.commands import files, moving, nodes
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
 
@@ -26,4 +26,6 @@ def find_command(argv: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
             return moving.import_, argv[1:]
         case ["export", *_]:
             return moving.export, argv[1:]
+        case ["step-down", *_]:
+            return nodes.step_down, argv[1:]
     return None
