@@ -49,6 +49,7 @@ DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_se
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 AGAIN = frozenset({"40001", "40P01"})  # rolled back because of another transaction
 DISK_FULL = "53100"
+FINAL = frozenset({"FATAL", "PANIC"})
 IN_DOUBT = re.compile(r"08...|57...|53[^1]..|25006|40003|55P03")
 """Connection lost, shutdown, no connections or memory, read-only (a standby), in doubt by its own word, lock wait."""
 
@@ -115,6 +116,8 @@ class Link:
             return await work(connection)
         except FAILURES as error:
             meaning = self._meaning(error)
+            if connection.is_closed() or getattr(error, "severity_en", None) in FINAL:
+                meaning = InDoubt(str(meaning))  # it went down over the question, whatever it says about it
             if isinstance(meaning, InDoubt):
                 self.drop()
             raise meaning from None  # the original may quote what it was given
@@ -163,6 +166,7 @@ class Link:
             connection: Connection = await asyncpg.connect(
                 self._url,
                 timeout=self._patience,
+                max_cached_statement_lifetime=0,
                 target_session_attrs=None if "target_session_attrs" in self._url else "read-write",
             )
         except FAILURES as error:
