@@ -1,0 +1,224 @@
+"""A follower's session with a leader, over real grpcio on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+from wharf.brain.api.answered import AnsweredCall, Reply
+from wharf.brain.errors import LeaderFailed, NoLeader
+from wharf.brain.ha.link import Link
+from wharf.brain.ha.service import ControlServer, ControlService, Session
+from wharf.common.pb.control import control_pb2 as control
+from wharf.wire.rpc import Call, Code
+
+TXN = "/etcdserverpb.KV/Txn"
+LOOPBACK = "127.0.0.1"
+
+
+class FakeHost:
+    cluster_id, member_id, epoch = 1, 2, 3
+
+    def __init__(self) -> None:
+        self.leading = self.proof = True
+        self.refusal = ""
+        self.there: list[str] = []
+
+    def leads(self) -> bool:
+        return self.leading
+
+    def proven(self) -> bool:
+        return self.proof
+
+    def published(self) -> int:
+        return 42
+
+    def joined(self, session: Session) -> str:
+        if not self.refusal:
+            self.there.append(session.hello.name)
+        return self.refusal
+
+    def left(self, session: Session) -> None:
+        self.there.remove(session.hello.name)
+
+    def status(self) -> control.StatusResponse:
+        return control.StatusResponse(name="leader", role="leader")
+
+    async def step_down(self, successor: int) -> bool:
+        return successor == 9
+
+
+class Pair:
+    """A leader that answers with its question backwards, holds "hold", and a follower's link to it."""
+
+    def __init__(self) -> None:
+        self.host = FakeHost()
+        self.held: list[Call] = []
+        self.service = ControlService(self.host, {TXN: self._txn})
+        self.server = ControlServer()
+        self.link = Link(control.Hello(name="follower", member_id=5), None)
+        self.indexes: list[tuple[int, int | None]] = []
+        self.opened, self.closed, self.successor = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.link.on_open, self.link.on_closed = self.opened.set, self.closed.set
+        self.link.on_hand_over = lambda _: self.successor.set()
+        self.indexed = asyncio.Event()
+        self.link.on_index = self._index
+
+    def _txn(self, data: bytes, call: Call) -> None:
+        if data == b"hold":
+            self.held.append(call)
+        elif data == b"refuse":
+            call.finish(NoLeader.code, NoLeader.text)
+        elif data == b"wrong":
+            call.finish(Code.INVALID_ARGUMENT, "etcdserver: key is not provided")
+        else:
+            call.reply(data[::-1])
+
+    def _index(self, token: int, revision: int | None) -> None:
+        self.indexes.append((token, revision))
+        self.indexed.set()
+
+    async def ask(self, data: bytes) -> tuple[Reply | None, bool]:
+        return await self.begin(data)[0]
+
+    def begin(self, data: bytes, path: str = TXN) -> tuple[asyncio.Future[tuple[Reply | None, bool]], AnsweredCall]:
+        outcome: asyncio.Future[tuple[Reply | None, bool]] = asyncio.get_running_loop().create_future()
+        call = AnsweredCall(path, lambda _: None)
+        self.link.ask(path, data, cast(Call, call), lambda reply, undone: outcome.set_result((reply, undone)))
+        return outcome, call
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[Pair]:
+    made = Pair()
+    await made.server.start(made.service, [f"{LOOPBACK}:0"], None)
+    made.link.target(f"{LOOPBACK}:{made.server.ports[0]}")
+    running = asyncio.create_task(made.link.run())
+    try:
+        yield made
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await made.server.stop(0)
+
+
+def play(story: Callable[[Pair], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with pair() as made:
+            await asyncio.wait_for(story(made), 30)
+
+    asyncio.run(run())
+
+
+def test_questions_are_answered_by_their_number() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        assert (pair.link.leader_id, pair.link.epoch, pair.host.there) == (2, 3, ["follower"])
+        asked = [pair.begin(b"%d-" % number)[0] for number in range(200)]
+        answers = await asyncio.gather(*asked)
+        assert answers == [(Reply(0, "", (b"%d-" % number)[::-1]), False) for number in range(200)]
+        assert await pair.ask(b"wrong") == (Reply(3, "etcdserver: key is not provided", b""), False)
+        unknown = await pair.begin(b"x", "/nobody.Knows/This")[0]
+        assert unknown[0] is not None
+        assert unknown[0].code == Code.UNIMPLEMENTED
+
+    play(story)
+
+
+def test_a_leader_that_leads_no_more_says_that_nothing_was_done() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        assert await pair.ask(b"refuse") == (None, True)
+        pair.host.leading = False
+        assert await pair.ask(b"x") == (None, True)
+
+    play(story)
+
+
+def test_an_answer_that_cannot_be_proven_is_an_unknown_outcome() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.host.proof = False
+        assert await pair.ask(b"x") == (Reply(LeaderFailed.code, LeaderFailed.text, b""), False)
+        pair.link.ask_index(1)
+        await pair.indexed.wait()
+        assert pair.indexes == [(1, None)]
+
+    play(story)
+
+
+def test_an_index_is_what_the_leader_has_published() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.link.ask_index(7)
+        await pair.indexed.wait()
+        assert pair.indexes == [(7, 42)]
+
+    play(story)
+
+
+def test_what_was_asked_when_the_session_breaks_is_nobodys_to_know() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        outcome, _ = pair.begin(b"hold")
+        assert await pair.ask(b"x") == (Reply(0, "", b"x"), False)
+        for session in pair.service.sessions:
+            session.ended.set()
+        assert await outcome == (None, False)
+        await pair.closed.wait()
+
+    play(story)
+
+
+def test_what_never_left_is_undone() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.link = Link(control.Hello(name="other", member_id=6), None)
+        outcome, _ = pair.begin(b"x")
+        pair.link.target(f"{LOOPBACK}:1")  # nobody listens there
+        running = asyncio.create_task(pair.link.run())
+        assert await outcome == (None, True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    play(story)
+
+
+def test_a_question_nobody_waits_for_any_more_is_cancelled_at_the_leader() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        _, call = pair.begin(b"hold")
+        await pair.ask(b"x")
+        (held,) = pair.held
+        gone = asyncio.Event()
+        held.on_cancel = gone.set
+        call.cancel()
+        await gone.wait()
+
+    play(story)
+
+
+def test_followers_are_told_of_a_hand_over() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.service.hand_over(0)
+        await pair.successor.wait()
+
+    play(story)
+
+
+def test_who_is_refused_is_not_there() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.host.refusal = "another node is called follower already"
+        pair.closed.clear()
+        pair.opened.clear()
+        pair.link.restart()
+        await pair.closed.wait()
+        while pair.host.there:
+            await asyncio.sleep(0)
+        assert not pair.link.open
+
+    play(story)
