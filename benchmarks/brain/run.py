@@ -76,8 +76,8 @@ def measure(program: Path, server: Server, case: Case, seconds: float, keys: int
     return loadgen.run(program, server, case.op, **flags, duration=f"{length}s", warmup=f"{warm_up}s")
 
 
-def fill(program: Path, server: Server, prefix: str) -> None:
-    loadgen.run(program, server, "fill", prefix=prefix, keys=KEYS, clients=CLIENTS, duration="600s", warmup="0s")
+def fill(program: Path, server: Server, prefix: str, keys: int = KEYS, clients: int = CLIENTS) -> None:
+    loadgen.run(program, server, "fill", prefix=prefix, keys=keys, clients=clients, duration="600s", warmup="0s")
 
 
 def compare(cases: Sequence[Case], rounds: int, seconds: float) -> list[Row]:

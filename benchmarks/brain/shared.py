@@ -21,7 +21,7 @@ from harness.backing import Postgres, Redis
 from wharf.cli.kube.controlplane import free_port
 
 from benchmarks import loadgen
-from benchmarks.brain.run import Case, machine, measure
+from benchmarks.brain.run import Case, fill, machine, measure
 from benchmarks.loadgen import Measured
 from benchmarks.servers import Server, cpu_seconds, running, version
 
@@ -111,7 +111,7 @@ def compare(cases: Sequence[Case], rounds: int, seconds: float) -> list[Row]:
             for peer in PEERS:
                 with on_postgres(peer, postgres, redis) as server:
                     for prefix in sorted({case.prefix for case in cases} - {""}):
-                        loadgen.run(program, server, "fill", prefix=prefix, keys=KEYS, clients=64, warmup="0s")
+                        fill(program, server, prefix, KEYS, clients=64)
                     for case in cases:
                         one = run(program, server, postgres, case, seconds)
                         runs.setdefault((case.name, peer), []).append(one)
