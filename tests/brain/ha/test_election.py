@@ -68,7 +68,7 @@ class Booth:
         election = Election(cast(RedisLease, self.lease), 7, address, TTL_MS, self.clock)
         election.on_won = lambda: self.events.append("won")
         election.on_lost = lambda: self.events.append("lost")
-        election.on_leader = lambda leader: self.events.append(leader)
+        election.on_leader = self.events.append
         return election
 
     async def turn(self) -> None:

@@ -217,8 +217,8 @@ def test_who_is_refused_is_not_there() -> None:
         pair.opened.clear()
         pair.link.restart()
         await pair.closed.wait()
-        while pair.host.there:
-            await asyncio.sleep(0)
+        await pair.service.wait_empty(10)
+        assert pair.host.there == []
         assert not pair.link.open
 
     play(story)
