@@ -172,6 +172,7 @@ spec:
 - --peer-key-file=/etc/wharf/peer/tls.key
 - --peer-client-cert-auth
 - --peer-trusted-ca-file=/etc/wharf/peer/ca.crt
+- --peer-server-name={{ include "wharf.brain.name" . }}-nodes.{{ .Release.Namespace }}.svc
 {{- end }}
 {{- if and $replicated $brain.replicated.backingTls.secretName }}
 - --nats-ca-file=/etc/wharf/backing/ca.crt

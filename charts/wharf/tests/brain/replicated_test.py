@@ -116,6 +116,7 @@ def test_the_control_port_asks_brains_for_their_own_certificate(render: Render) 
     assert "--initial-advertise-peer-urls=https://$(POD_IP):2380" in args
     assert "--peer-client-cert-auth" in args
     assert "--peer-trusted-ca-file=/etc/wharf/peer/ca.crt" in args
+    assert "--peer-server-name=t-brain-nodes.kube-store.svc" in args
     mounts = {one["name"]: one["mountPath"] for one in container(documents)["volumeMounts"]}
     assert mounts == {
         "data": "/var/lib/wharf",

@@ -148,6 +148,7 @@ class BrainConfig:
     peer_trusted_ca_file: Path | None = option(
         PATH, None, help="CA of the other nodes' certificates, PEM.", group="Nodes"
     )
+    peer_server_name: str = option(STRING, "", help="Name in nodes' certificates, if not the URL's.", group="Nodes")
     peer_client_cert_auth: bool = option(
         BOOLEAN, False, help="Require certificates of other nodes (needs --peer-trusted-ca-file).", group="Nodes"
     )

@@ -76,7 +76,7 @@ class Replicated:
 
         address = config.initial_advertise_peer_urls[0].authority
         election = Election(lease, member.member_id, address, config.election_timeout)
-        link = Link(_hello(store, member), channel_credentials(config))
+        link = Link(_hello(store, member), channel_credentials(config), config.peer_server_name)
         node = HaNode(store, engine, election, link, tail_of, publisher, member)
         if bus is not None:
             bus.subscribe(subject, node.event)

@@ -33,6 +33,7 @@ OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+_EXPECTED_NAME: Final = "grpc.ssl_target_name_override"
 RETRY: Final = 0.1  # seconds until a session that could not be had is tried again
 OPEN_SECONDS: Final = 2.0  # for a session to open
 
@@ -51,9 +52,13 @@ class _Question:
 class Link:
     """See the module. For the loop thread; callbacks are plain functions set before `run`."""
 
-    def __init__(self, hello: control.Hello, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(
+        self, hello: control.Hello, credentials: grpc.ChannelCredentials | None, server_name: str = ""
+    ) -> None:
+        """`server_name` is what a leader's certificate must carry where its address is not in it."""
         self._hello = hello
         self._credentials = credentials
+        self._options = (*OPTIONS, (_EXPECTED_NAME, server_name)) if server_name else OPTIONS
         self._address = ""
         self._moved = asyncio.Event()
         self._wake = asyncio.Event()
@@ -116,14 +121,16 @@ class Link:
                 await asyncio.gather(session, moved, return_exceptions=True)
             if not self._moved.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._moved.wait(), RETRY)
+                    async with asyncio.timeout(RETRY):
+                        await self._moved.wait()
 
     async def _session(self, address: str) -> None:
         try:
             async with self._channel(address) as channel:
                 call: Any = stubs.ControlStub(channel).Session()
                 await call.write(control.FromFollower(hello=self._hello))
-                first = await asyncio.wait_for(call.read(), OPEN_SECONDS)
+                async with asyncio.timeout(OPEN_SECONDS):
+                    first = await call.read()
                 if not isinstance(first, control.FromLeader) or not first.HasField("welcome"):
                     return
                 self._opened(first.welcome)
@@ -143,7 +150,7 @@ class Link:
     def _channel(self, address: str) -> grpc.aio.Channel:
         if self._credentials is None:
             return grpc.aio.insecure_channel(address, options=OPTIONS)
-        return grpc.aio.secure_channel(address, self._credentials, options=OPTIONS)
+        return grpc.aio.secure_channel(address, self._credentials, options=self._options)
 
     async def _write(self, call: Any) -> None:
         while True:
