@@ -88,7 +88,7 @@ class FaultyEngine:
         return snapshot
 
     def resolve(self, batch: Batch, done: Callable[[Resolution], None]) -> None:
-        done(resolved(self, batch))  # type: ignore[arg-type]  # what is missing here is `inner`'s
+        done(resolved(self, batch))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

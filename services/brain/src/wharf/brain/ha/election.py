@@ -112,7 +112,8 @@ class Election:
                 self._complained = True
                 self._lose_if_over()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), interval)
+                async with asyncio.timeout(interval):
+                    await self._soon.wait()
             self._soon.clear()
 
     async def _look(self) -> None:

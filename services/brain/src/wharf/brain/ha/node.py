@@ -71,7 +71,8 @@ class HaNode:
         self._publisher = publisher
         self._gate = ReadGate(self._ask_index, self._want)
         self._tail = tail_of(self._confirm, self._on_diverged)
-        self._members: tuple[Member, ...] = ()
+        self._members: tuple[Member, ...] = ()  # as shown
+        self._listed: tuple[Member, ...] = ()  # as last written here, shown or not yet
         self._gone: dict[int, float] = {}  # member that left → when
         self._tasks: set[asyncio.Task[None]] = set()
         self._promotion: asyncio.Task[None] | None = None
@@ -113,7 +114,8 @@ class HaNode:
         self.election.withdraw()
         if await self.step_down(0):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._link_is_open.wait(), HAND_OVER_SECONDS)
+                async with asyncio.timeout(HAND_OVER_SECONDS):
+                    await self._link_is_open.wait()
 
     async def step_down(self, successor: int) -> bool:
         """Hand leadership over and wait until that is done; whether this node led."""
@@ -207,7 +209,8 @@ class HaNode:
 
     def remove(self, member_id: int) -> Sequence[Member]:
         self._gone.pop(member_id, None)
-        return tuple(member for member in self.members() if member.member_id != member_id)
+        self._listed = tuple(member for member in self._listed if member.member_id != member_id)
+        return self._listed
 
     async def move_leader(self, member_id: int) -> None:
         if self.role is not Role.LEADING:
@@ -309,6 +312,7 @@ class HaNode:
         self._gone = {
             member.member_id: self._clock.now() for member in self._members if member.member_id != self.member_id
         }
+        self._listed = self._members
         self._write_members(self.member)
         log.info("leading", extra={"epoch": self.epoch, "revision": self.store.revision})
 
@@ -450,13 +454,14 @@ class HaNode:
             log.warning("the list of members cannot be read: %s", error)
 
     def _write_members(self, member: Member) -> None:
-        listed = {each.member_id: each for each in self._members}
+        listed = {each.member_id: each for each in self._listed}
         if listed.get(member.member_id) != member:
             listed[member.member_id] = member
             self._store_members(listed.values())
 
     def _store_members(self, members: Iterable[Member]) -> None:
-        self.store.write_meta([(META_MEMBERS, encode_members(members))], _nothing_whatever)
+        self._listed = tuple(members)
+        self.store.write_meta([(META_MEMBERS, encode_members(self._listed))], _nothing_whatever)
 
     def _forget_members(self, now: float) -> None:
         overdue = [member_id for member_id, left in self._gone.items() if now - left > FORGET]

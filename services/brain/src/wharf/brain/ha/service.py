@@ -162,7 +162,8 @@ class ControlService(stubs.ControlServicer):
     async def wait_empty(self, seconds: float) -> None:
         """Until the last follower has gone, or so many seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
 
     def hand_over(self, successor: int) -> None:
         for session in self.sessions:

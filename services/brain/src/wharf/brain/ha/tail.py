@@ -121,9 +121,10 @@ class Tail:
     async def _run(self) -> None:
         failures = 0
         while True:
+            connected = self._events is not None and self._events.connected
             with suppress(TimeoutError):
-                connected = self._events is not None and self._events.connected
-                await asyncio.wait_for(self._kick.wait(), WITH_EVENTS if connected else WITHOUT_EVENTS)
+                async with asyncio.timeout(WITH_EVENTS if connected else WITHOUT_EVENTS):
+                    await self._kick.wait()
             self._kick.clear()
             try:
                 await self._engine.catch_up()
