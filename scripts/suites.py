@@ -55,8 +55,8 @@ SUITES: tuple[Suite, ...] = (
     Suite("faults", paths=("tests/faults",), options=("-m", "not soak", "--ignore=tests/faults/replicated")),
     Suite("replicated", paths=("tests/faults/replicated",), options=("-m", "not soak"), limit_s=1200),
     Suite("cluster", paths=("tests/cluster",), options=("-m", "not node and not soak"), limit_s=1800),
-    Suite("node", paths=("tests/cluster",), options=("-m", "node"), limit_s=1200),
-    Suite("compose", paths=("tests/compose",), limit_s=1200, in_all=False),
+    Suite("node", paths=("tests/cluster",), options=("-m", "node"), test_limit_s=900, limit_s=1800),
+    Suite("compose", paths=("tests/compose",), test_limit_s=1200, limit_s=1800, in_all=False),
     Suite("soak", paths=("tests",), options=("-m", "soak"), test_limit_s=6 * 3600, limit_s=6 * 3600, in_all=False),
 )
 
