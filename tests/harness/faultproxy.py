@@ -162,11 +162,14 @@ async def serve(read_line: Callable[[], Any], answer: Callable[[dict[str, object
     while line := await read_line():
         told = json.loads(line)
         name, what = told.pop("link"), told.pop("do")
-        if what == "add":
-            links[name] = Link(told["host"], told["port"])
-            answer({"port": await links[name].listen()})
-        else:
-            answer(links[name].do(what, **told))
+        try:
+            if what == "add":
+                links[name] = Link(told["host"], told["port"])
+                answer({"port": await links[name].listen()})
+            else:
+                answer(links[name].do(what, **told))
+        except (LookupError, ValueError) as wrong:
+            answer({"error": repr(wrong)})
 
 
 async def main() -> None:
@@ -249,6 +252,8 @@ class FaultProxy:
             answer = self._child.stdout.readline()
         assert answer, f"the proxy died of {what} on {link}"
         parsed: dict[str, Any] = json.loads(answer)
+        if "error" in parsed:
+            raise ValueError(f"{what} on {link}: {parsed['error']}")
         return parsed
 
 

@@ -168,6 +168,13 @@ def test_a_delay_is_one_of_each_way(proxy: FaultProxy, echo: int) -> None:
         assert receive(client, 3) == b"two"
 
 
+def test_an_unknown_link_is_named_and_harms_no_other(proxy: FaultProxy, echo: int) -> None:
+    with pytest.raises(ValueError, match="pause on b"):
+        proxy.pause("b")
+    with connect(proxy.add("a", echo)) as client:
+        assert says(client, b"one") == b"one"
+
+
 def test_a_dead_target_is_a_broken_connection(proxy: FaultProxy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = int(gone.getsockname()[1])

@@ -43,17 +43,14 @@ def test_leader_from_the_engine(cluster: BrainCluster, tmp_path: Path, way: str)
 
 
 def test_leader_from_its_followers(cluster: BrainCluster, tmp_path: Path) -> None:
-    """It leads on and serves its own clients; followers refuse what needs it, and show what they have."""
+    """It leads on and serves its own clients; followers refuse what needs it, and show what it has confirmed so far."""
     with scenario(cluster, tmp_path) as load:
         cluster.partition(load.leader, "control")
         load.writes_go_on()
         follower = cluster.others(load.leader)[0]
         with grpc.insecure_channel(follower.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             kv = stubs.KVStub(channel)
-            before = kv.Range(rpc.RangeRequest(key=b"r/0", serializable=True), timeout=5).header.revision
-            load.writes_go_on()
-            after = kv.Range(rpc.RangeRequest(key=b"r/0", serializable=True), timeout=5).header.revision
-            assert after > before, "events arrive all the same"
+            kv.Range(rpc.RangeRequest(key=b"r/0", serializable=True), timeout=5)
             with pytest.raises(grpc.RpcError):
                 kv.Range(rpc.RangeRequest(key=b"r/0"), timeout=1)
         cluster.heal()

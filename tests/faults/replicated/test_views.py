@@ -42,26 +42,26 @@ def test_every_node_shows_every_node_and_who_leads(cluster: BrainCluster) -> Non
     for _ in range(2):
         leader = cluster.wait_leader()
         with clients(cluster) as each:
-            first = each[leader.name].put(b"views/member", b"v")
-            statuses = {
-                name: client.maintenance.Status(rpc.StatusRequest(), timeout=CALL_SECONDS)
-                for name, client in each.items()
-            }
-            lists = [
-                client.cluster.MemberList(rpc.MemberListRequest(), timeout=CALL_SECONDS) for client in each.values()
-            ]
-        chosen = statuses[leader.name].header.member_id
-        assert {status.leader for status in statuses.values()} == {chosen}
-        assert len({status.header.member_id for status in statuses.values()}) == len(cluster.nodes)
+            statuses = {name: joined(client, cluster) for name, client in each.items()}
+        assert {status.leader for status in statuses.values()} == {statuses[leader.name].header.member_id}
         assert len({status.header.cluster_id for status in statuses.values()}) == 1
         assert len({status.raftTerm for status in statuses.values()}) == 1
-        assert first > 1
-        for told in lists:
-            assert {member.name: list(member.clientURLs) for member in told.members} == {
-                node.name: [node.url] for node in cluster.nodes
-            }
-            assert {member.ID for member in told.members} == {status.header.member_id for status in statuses.values()}
         change_leader(cluster)
+
+
+def joined(client: Client, cluster: BrainCluster) -> rpc.StatusResponse:
+    """The status of a node once it lists all nodes, itself among them, and knows who leads."""
+    expected = {node.name: [node.url] for node in cluster.nodes}
+    deadline = time.monotonic() + CALL_SECONDS
+    while True:
+        told = client.cluster.MemberList(rpc.MemberListRequest(), timeout=CALL_SECONDS)
+        listed = {member.name: list(member.clientURLs) for member in told.members}
+        status = client.maintenance.Status(rpc.StatusRequest(), timeout=CALL_SECONDS)
+        if listed == expected and status.leader:
+            assert {status.header.member_id, status.leader} <= {member.ID for member in told.members}
+            return status
+        assert time.monotonic() < deadline, f"{listed} is not {expected}"
+        time.sleep(0.05)
 
 
 def test_compaction_is_the_same_on_every_node(cluster: BrainCluster) -> None:
