@@ -119,7 +119,7 @@ def test_an_exchange_shows_the_new_and_leaves_open_snapshots_alone(tmp_path: Pat
         replica.queue([(NOW, b"newer", b"2")], {}, 10, seen.append)
         await replica.drained()
         assert (seen, replica.read(NOW, b"newer")) == ([None], b"2")
-        assert len(list(replica.directory.glob("store-*.mdb"))) == 1
+        assert len(list(replica.home.glob("store-*.mdb"))) == 1
 
     on_replica(tmp_path, body)
 
@@ -129,7 +129,7 @@ def test_what_was_loaded_in_vain_is_discarded(tmp_path: Path) -> None:
         loading = replica.next_generation()
         loading.add([(NOW, b"new", b"1")])
         loading.discard()
-        assert len(list(replica.directory.glob("store-*.mdb"))) == 1
+        assert len(list(replica.home.glob("store-*.mdb"))) == 1
         assert replica.read(NOW, b"new") is None
 
     on_replica(tmp_path, body)
@@ -151,7 +151,7 @@ def test_directories_of_processes_that_are_gone_are_removed(tmp_path: Path) -> N
     abandoned.joinpath("LOCK").touch()
     abandoned.joinpath("store-1.mdb").write_bytes(b"old")
     other = scratch(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {mine.directory.name, other.name}
+    assert {path.name for path in tmp_path.iterdir()} == {mine.home.name, other.name}
     os.rmdir(other)
     mine.close()
     assert not list(tmp_path.iterdir())

@@ -141,7 +141,7 @@ class Following:
             self._holding = whole
             meta = await connection.fetch(READ_META, EVERYTHING if whole else start.seq)
             reached = start.revision
-            async for rows in pieces(link, connection, READ_LOG, start.revision, fence.revision):
+            async for rows in pieces(link, connection, READ_SECONDS, READ_LOG, start.revision, fence.revision):
                 ours = rows[0]["revision"] == start.revision
                 if ours:
                     self._compare(rows[0], log_epoch)
@@ -235,6 +235,7 @@ class Following:
                 loading.discard()
                 raise
             loading.end()
+            self._broken = True  # until it is known that the exchange is over
             await self.replica.exchange(loading, loaded.fence.revision, loaded.compacted)
             self.position, self.turn = loaded.fence.position, loaded.fence.turn
             self.log_epoch, self.meta_gone, self._broken = loaded.log_epoch, loaded.meta_gone, False

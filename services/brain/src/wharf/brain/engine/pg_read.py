@@ -13,8 +13,8 @@ from wharf.brain.engine.replica import Loading
 from wharf.brain.engine.sql import READ_FENCE, READ_HISTORY, READ_LOG, READ_META, READ_NOW
 from wharf.brain.store.keys import META_COMPACTED, log_key, parse_u64
 
-READ_SECONDS = 20.0  # for one answer
-FIRST_ROW_SECONDS = 300.0  # for a table's first rows, which may have to be sorted
+READ_SECONDS = 5.0  # for one answer
+SORT_SECONDS = 300.0  # for the first rows of a table that may have to be sorted
 PIECE_BYTES = 4 << 20
 FIRST_ROWS, MOST_ROWS = 256, 20_000
 EVERYTHING = -1  # below every sequence number
@@ -52,18 +52,25 @@ async def read_fence(connection: Connection) -> Fence:
     return parse_fence(await connection.fetchrow(READ_FENCE))
 
 
-async def pieces(link: Link, connection: Connection, query: str, *arguments: object) -> AsyncIterator[Sequence[Rows]]:
-    """Rows in pieces of about `PIECE_BYTES`; inside a transaction. The last column is the long one."""
-    link.more_time(FIRST_ROW_SECONDS)
+async def pieces(
+    link: Link, connection: Connection, seconds: float, query: str, *arguments: object
+) -> AsyncIterator[Sequence[Rows]]:
+    """Rows in pieces of about `PIECE_BYTES`, the first after at most `seconds`; inside a transaction.
+
+    The last column is the long one. What is done between two pieces is not counted against the server.
+    """
+    link.more_time(seconds)
     cursor = await connection.cursor(query, *arguments)
     wanted = FIRST_ROWS
     while rows := await cursor.fetch(wanted):
+        link.more_time(SORT_SECONDS)
         yield rows
         if len(rows) < wanted:
-            return
+            break
         size = sum(len(row[-1]) for row in rows) + 100 * len(rows)
         wanted = max(1, min(MOST_ROWS, wanted * PIECE_BYTES // size))
         link.more_time(READ_SECONDS)
+    link.more_time(READ_SECONDS)
 
 
 async def load(link: Link, connection: Connection, loading: Loading) -> Loaded:
@@ -73,12 +80,12 @@ async def load(link: Link, connection: Connection, loading: Loading) -> Loaded:
         fence = await read_fence(connection)
         meta = {row["key"]: row["value"] for row in await connection.fetch(READ_META, EVERYTHING)}
         await _add(loading, [(Table.META, key, value) for key, value in meta.items() if value is not None])
-        async for rows in pieces(link, connection, READ_LOG, 0, fence.revision):
+        async for rows in pieces(link, connection, SORT_SECONDS, READ_LOG, 0, fence.revision):
             await _add(loading, [(Table.LOG, log_key(row["revision"]), row["events"]) for row in rows])
             log_epoch = rows[-1]["epoch"]
-        async for rows in pieces(link, connection, READ_NOW):
+        async for rows in pieces(link, connection, SORT_SECONDS, READ_NOW):
             await _add(loading, [(Table.NOW, row["key"], row["value"]) for row in rows])
-        async for rows in pieces(link, connection, READ_HISTORY):
+        async for rows in pieces(link, connection, SORT_SECONDS, READ_HISTORY):
             await _add(loading, [(Table.HISTORY, row["key"] + log_key(row["ended"]), row["value"]) for row in rows])
     await asyncio.to_thread(loading.add, (), fence.revision)
     gone = sum(value is None for value in meta.values())

@@ -71,7 +71,7 @@ class PostgresEngine:
             raise
 
     def position(self) -> Position:
-        return self._current.position
+        return Position(0, 0, 0) if self._following is None else self._following.position
 
     def apply(self, delta: Delta, done: Done) -> bool:
         return not self._closed and self._current.apply(delta, done)
@@ -105,10 +105,14 @@ class PostgresEngine:
         self._closed = True
         running: list[asyncio.Task[None] | asyncio.Task[Position]] = [] if self._worker is None else [self._worker]
         running += [] if self._following is None else self._following.tasks()
-        if running:
+        if running or (self._following is not None and self._following.moving.locked()):
             self._writes.shut()
             self._reads.shut()
+        if running:
             await asyncio.wait(running)
+        if self._following is not None:
+            async with self._following.moving:
+                pass  # whoever reads the authority has noticed
         await self._writes.close()
         await self._reads.close()
         self.close()
@@ -243,6 +247,8 @@ class PostgresEngine:
 
     async def _promoted(self, lease_ms: int) -> Promotion:
         following = self._current
+        self._reads.drop()  # whoever reads by it gives way, for its server may be silent
+        self._writes.drop()  # and this one may have been cut since it was used last
         async with following.moving:
             for _ in range(ATTEMPTS):
                 fence = parse_fence(await self._answered(READ_FENCE))

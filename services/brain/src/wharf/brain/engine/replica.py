@@ -68,7 +68,7 @@ class Replica(LmdbEngine):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, unsafe_no_fsync=True)
-        self.directory = directory
+        self.home = directory
         self.queued_revision = FIRST_REVISION  # once all that is queued is shown
         self._generation = 1
         self._queued: dict[bytes, tuple[int, bytes | None]] = {}  # storage key → (ticket, NOW's value)
@@ -176,7 +176,7 @@ class Replica(LmdbEngine):
     def next_generation(self) -> Loading:
         """Where to load to."""
         self._generation = max(self._generation, int(lmdb_dir.NAME.fullmatch(Path(self._env.path).name)[1])) + 1  # type: ignore[index]  # ours
-        return Loading(self.directory / f"store-{self._generation}.mdb", self._map_size)
+        return Loading(self.home / f"store-{self._generation}.mdb", self._map_size)
 
     async def exchange(self, loaded: Loading, revision: int, compacted: int) -> None:
         """Show what was loaded, and nothing of what was before. Nothing may be queued."""
@@ -191,6 +191,7 @@ class Replica(LmdbEngine):
 
     def _exchange(self, env: Env) -> None:
         with self._exchanging:
+            self._check_open()
             old = self._env
             self._committer.pause()
             self._env = env
@@ -199,8 +200,9 @@ class Replica(LmdbEngine):
             Path(path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        super().close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with self._exchanging:
+            super().close()
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
 class Loading:
