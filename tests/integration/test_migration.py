@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from harness.nodes import BrainCluster
 from harness.postgres import Postgres
 from proofs import servers
-from proofs.moving import Command, Writers, client, command, everything, fill, leases
+from proofs.moving import Command, Writers, client, command, compare_history, compare_leases, everything, fill, leases
 from wharf.brain.engine.base import Snapshot, Table
 from wharf.brain.store.filling import close_target, open_target
 from wharf.brain.store.hashing import verify
@@ -118,3 +120,34 @@ def test_restore(url: str, tmp_path: Path) -> None:
     assert (code, f"revision {revision + 100}" in printed) == (0, True)
     code, printed = command("restore", str(copy), f"--engine={url}")
     assert (code, "the target holds data" in printed) == (1, True)
+
+
+def test_nodes_serve_what_was_imported(tmp_path: Path) -> None:
+    store = servers.start("etcd-3.6", tmp_path / "source")
+    nodes = BrainCluster(tmp_path, nodes=2, nats=False)
+    nodes.postgres.start()  # and nobody serves on it yet
+    words = ("import", f"--from={store.url}", f"--engine={nodes.postgres.url}")
+    with ExitStack() as ending, client(store.url) as source:
+        ending.callback(store.stop)
+        imports = ending.enter_context(ExitStack())
+        imports.callback(nodes.postgres.close)
+        fill(source, 300)
+        with Command(*words) as running:
+            base = int(running.wait_line("copying").rpartition(" ")[2])
+            running.wait_line("caught up")
+            with Writers(store.url) as writers:
+                writers.wait_more(50)
+            code, printed = running.end(signal.SIGINT)
+        assert code == 0, printed
+        nodes.postgres.stop()
+        imports.pop_all()
+        ending.enter_context(nodes)
+        for node in nodes.nodes:
+            file = str(tmp_path / f"{node.name}.db")
+            assert command("snapshot", "save", file, f"--endpoint={node.url}")[0] == 0
+            code, printed = command("check", file)
+            assert code == 0, printed
+            with client(node.url) as copy:
+                compare_history(source, copy, base)
+                if node.leads():
+                    compare_leases(source, copy)

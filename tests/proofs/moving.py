@@ -18,6 +18,7 @@ from wharf.common.pb.etcd import kv_pb2, rpc_pb2
 
 PATIENCE = 60.0
 ALL = {"key": b"\0", "range_end": b"\0"}
+SLACK = 30  # seconds of a lease's life that a slow machine may lose between two looks
 LONG = b"long/" + b"\xfe" * 600
 
 
@@ -194,3 +195,28 @@ def history(one: Client, start: int, end: int) -> list[Any]:
 
 def import_words(url: str, target: Path, *words: str) -> tuple[str, ...]:
     return ("import", f"--from={url}", f"--data-dir={target}", *words)
+
+
+def compare(source: Client, copy: Client, base: int) -> None:
+    """Everything a client can see from revision `base` on."""
+    compare_history(source, copy, base)
+    compare_leases(source, copy)
+
+
+def compare_history(source: Client, copy: Client, base: int) -> None:
+    """Keys now and at earlier revisions, and the events between."""
+    revision, kvs = everything(source)
+    assert everything(copy) == (revision, kvs)
+    for at in {base, (base + revision) // 2}:
+        assert everything(copy, at)[1] == everything(source, at)[1]
+    assert history(copy, base + 1, revision) == history(source, base + 1, revision)
+
+
+def compare_leases(source: Client, copy: Client) -> None:
+    """None ends earlier than at the source, give or take; a leader that was just elected lets each begin anew."""
+    theirs, ours = leases(source), leases(copy)
+    assert {lease: (granted, keys) for lease, (granted, _, keys) in ours.items()} == {
+        lease: (granted, keys) for lease, (granted, _, keys) in theirs.items()
+    }
+    for lease, (granted, remaining, _) in theirs.items():
+        assert remaining - SLACK <= ours[lease][1] <= granted

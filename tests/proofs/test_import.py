@@ -10,23 +10,19 @@ import pytest
 from harness.store import Store
 from proofs.conftest import Starter
 from proofs.ctl import Ctl
-from proofs.model.client import Client
 from proofs.model.refusals import Refused
 from proofs.moving import (
     Command,
     Writers,
     client,
     command,
+    compare,
     everything,
     fill,
-    history,
     import_words,
-    leases,
 )
 from wharf.cli.kube.controlplane import free_port
 from wharf.common.pb.etcd import rpc_pb2
-
-SLACK = 30  # seconds of a lease's life that a slow machine may lose between two looks
 
 
 def serve(folder: Path, begin: Starter) -> Store:
@@ -38,21 +34,6 @@ def revision_of(line: str) -> int:
     found = re.search(r"revision (\d+)", line)
     assert found, line
     return int(found[1])
-
-
-def compare(source: Client, copy: Client, base: int) -> None:
-    """Everything a client can see from revision `base` on."""
-    revision, kvs = everything(source)
-    assert everything(copy) == (revision, kvs)
-    for at in {base, (base + revision) // 2}:
-        assert everything(copy, at)[1] == everything(source, at)[1]
-    assert history(copy, base + 1, revision) == history(source, base + 1, revision)
-    theirs, ours = leases(source), leases(copy)
-    assert {lease: (granted, keys) for lease, (granted, _, keys) in ours.items()} == {
-        lease: (granted, keys) for lease, (granted, _, keys) in theirs.items()
-    }
-    for lease, (_, remaining, _) in theirs.items():
-        assert abs(ours[lease][1] - remaining) <= SLACK
 
 
 def test_import_under_load_and_cut_over(target: str, tmp_path: Path, begin: Starter) -> None:
