@@ -245,6 +245,7 @@ def test_18089_compaction_under_a_running_watch_drops_nothing() -> None:
             await puts(store, 2)
             await submit(store, DeleteOp(b"a"))
             await ask(store.compact, store.revision, False)
+        await settle(hub)
         assert [event.revision for event in client.events()] == list(range(2, store.revision + 1))
         assert all(event.prev is not None for event in client.events() if event.kind == "DELETE")
 

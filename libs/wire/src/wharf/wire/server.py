@@ -35,6 +35,7 @@ class ListenerConfig:
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free one; `GrpcServer.ports` tells which
     unix_path: str | None = None  # instead of host and port
+    reuse_port: bool = False  # other sockets of this user that say so too may listen on the port; each gets its share
     tls: TlsConfig | None = None
     limits: ListenerLimits = field(default_factory=ListenerLimits)
 
@@ -209,6 +210,8 @@ def bind(listener: ListenerConfig) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             sock.bind(address)
         except OSError as error:

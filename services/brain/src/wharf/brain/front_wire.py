@@ -30,7 +30,7 @@ class WireFront:
         times = self._times = HandlingTimes(monotonic) if config.metrics == "extensive" else None
         self._api = GrpcServer(
             {method.path: method for method in methods},
-            [_listener(url, config) for url in config.listen_client_urls],
+            [client_listener(url, config) for url in config.listen_client_urls],
             http=pages,
             rpc_limits=RpcLimits(receive_max=config.receive_max),
             limits=connection_limits(config),
@@ -78,6 +78,11 @@ class ProbeServer:
 
 def _addresses(urls: Sequence[Url], ports: Sequence[int]) -> tuple[str, ...]:
     return tuple(replace(url, port=port).authority for url, port in zip(urls, ports, strict=True))
+
+
+def client_listener(url: Url, config: BrainConfig) -> ListenerConfig:
+    """Where clients are served: by several processes, if there are workers."""
+    return replace(_listener(url, config), reuse_port=config.workers > 0)
 
 
 def _listener(url: Url, config: BrainConfig) -> ListenerConfig:

@@ -143,7 +143,7 @@ class MaintenanceApi:
 
     async def _defragment(self) -> bytes:
         _log.info("defragmenting")
-        await asyncio.to_thread(self._store.engine.defragment)
+        await self._store.defragment()
         _log.info("defragmented", size=self._store.engine.size(), in_use=self._store.engine.size_in_use())
         return b""
 

@@ -92,6 +92,10 @@ cdef extern from "sys/mman.h" nogil:
     int madvise(void* start, size_t length, int advice)
 
 
+cdef extern from "lmdb.h" nogil:
+    int mdb_reader_check(MDB_env* env, int* dead)
+
+
 cdef int put_meta(
     MDB_txn* txn, MDB_dbi dbi, const void* name, size_t name_length, const void* value, size_t length
 ) noexcept nogil:
@@ -104,10 +108,10 @@ cdef int put_meta(
 cdef class Env:
     """An open LMDB file with the four tables. Closed when the last transaction on it is gone."""
 
-    def __cinit__(self, str path, names, size_t map_size, unsigned int max_readers, bint sync, bint create, bint still=False):
+    def __cinit__(self, str path, names, size_t map_size, unsigned int max_readers, bint sync, bint create, bint still=False, bint follow=False):
         """Opens `path` (one file; its lock is `path`-lock). `create`: make the file and the tables `names` when absent.
 
-        `still`: nobody writes the file meanwhile; it is only read, and no lock is made.
+        `still`: nobody writes the file meanwhile; it is only read, and no lock is made. `follow`: another process writes it.
         """
         cdef MDB_txn* txn = NULL
         cdef int rc, i
@@ -116,6 +120,8 @@ cdef class Env:
         cdef unsigned int flags = MDB_NOTLS | MDB_NOSUBDIR | (0 if sync else MDB_NOSYNC)
         if still:
             flags |= MDB_RDONLY | MDB_NOLOCK
+        elif follow:
+            flags |= MDB_RDONLY
         self.path = path
         if not create and not os.path.exists(path):
             raise FileNotFoundError(path)
@@ -203,6 +209,12 @@ cdef class Env:
         check(mdb_txn_commit(txn), "raising the epoch")
         return epoch
 
+    def forget_dead_readers(self):
+        """Free what readers in processes that are over still hold; how many there were."""
+        cdef int dead = 0
+        check(mdb_reader_check(self.env, &dead), "looking for dead readers")
+        return dead
+
     def let_go(self):
         """Unmap what was read of the file from this process's memory; it stays in the system's cache and comes back when read."""
         cdef MDB_envinfo info
@@ -257,6 +269,11 @@ cdef class ReadTxn:
             self.revision = load_be64(data.mv_data)
         else:
             self.revision = 0
+
+    def number(self):
+        """Of the committed transaction whose state this is; grows with each, within one file."""
+        self.ready()
+        return mdb_txn_id(self.txn)
 
     def newest(self):
         """Whether this still is the newest committed state."""

@@ -144,6 +144,18 @@ class LmdbEngine:
     def relax(self) -> None:
         self._env.let_go()
 
+    @property
+    def lock(self) -> int:
+        """The descriptor that keeps others out of the store; whoever inherits it does, as long as it lives."""
+        return self._lock
+
+    def forget_dead_readers(self) -> None:
+        """A process that read the store is over: the pages it held may be used again."""
+        try:
+            self._env.forget_dead_readers()
+        except LmdbError as error:
+            raise EngineError(f"looking for dead readers of {self._env.path}: {error}") from error
+
     def defragment(self) -> None:
         self._check_open()
         self._committer.pause()
@@ -160,14 +172,10 @@ class LmdbEngine:
 
     def backup(self, path: str) -> None:
         self._check_open()
-        if os.path.exists(path):
-            raise EngineError(f"{path} exists already; choose a new file")
         try:
             with self._copy_under_way():
-                self._env.copy(path, compact=True)
-            lmdb_dir.sync_file(path)
+                lmdb_dir.copy(self._env, path)
         except LmdbError as error:
-            Path(path).unlink(missing_ok=True)
             raise self._error(error.code, None) or EngineError(str(error)) from error
 
     def close(self) -> None:

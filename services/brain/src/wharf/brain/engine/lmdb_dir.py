@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from wharf.brain.engine.base import (
 TABLES = tuple(table.name.lower().encode() for table in sorted(Table))
 CHECKED_WHOLE = frozenset({b"meta", b"now"})  # tables that start-up reads whole anyway
 MAX_READERS = 1024
+HEIRS_SECONDS = 5.0  # for who inherited the lock of a process that is dead to end
 PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 NAME = re.compile(r"store-(\d+)\.mdb")
 ROOMIEST_MAP = 1 << 44  # 16 TiB of address space, an eighth of what x86-64 has
@@ -42,7 +44,11 @@ META_RECORD = struct.Struct(
 
 
 def lock(directory: Path, create: bool) -> int:
-    """File descriptor whose lock keeps other processes out of the store; EngineLocked when one is in."""
+    """File descriptor whose lock keeps other processes out of the store; EngineLocked when one is in.
+
+    Whoever inherits the descriptor holds the lock too: processes that read for one which was killed still hold it for
+    the moment they outlive it, and are waited for.
+    """
     if create:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif not directory.is_dir():
@@ -52,15 +58,34 @@ def lock(directory: Path, create: bool) -> int:
             f"{directory} is an etcd data directory; choose another; `wharf brain import` carries its content over"
         )
     fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    until = time.monotonic() + HEIRS_SECONDS
+    while not _locked(fd):
         holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise EngineLocked(f"{directory} is in use by another brain (process {holder}); stop it first") from None
+        if time.monotonic() > until or not _is_dead(holder):
+            os.close(fd)
+            raise EngineLocked(f"{directory} is in use by another brain (process {holder}); stop it first")
+        time.sleep(0.01)
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_dead(process: str) -> bool:
+    """Whether it is over, its parent's knowledge of that or not."""
+    if not process.isdecimal():
+        return False
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][:1] in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def roomy_map(directory: Path) -> int:
@@ -72,17 +97,27 @@ def roomy_map(directory: Path) -> int:
 
 def open_newest(directory: Path, map_size: int, sync: bool, create: bool) -> Env:
     """The store of a directory, made when absent and `create`; older generations and unfinished files are removed."""
-    found = sorted((int(match[1]), path) for path in directory.iterdir() if (match := NAME.fullmatch(path.name)))
-    if not found:
+    newest = newest_file(directory)
+    if newest is None:
         if not create:
             raise EngineError(f"no store at {directory}")
-        found = [(1, make(directory, map_size, sync))]
-    newest = found[-1][1]
+        newest = make(directory, map_size, sync)
     env = open_file(newest, map_size, sync)
     for leftover in directory.glob("store-*"):
         if not leftover.name.startswith(newest.name) or leftover.name.endswith((".new", ".new-lock")):
             leftover.unlink(missing_ok=True)
     return env
+
+
+def newest_file(directory: Path) -> Path | None:
+    """The store file of a directory."""
+    found = [path for path in directory.iterdir() if NAME.fullmatch(path.name)]
+    return max(found, key=generation_of, default=None)
+
+
+def generation_of(path: str | Path) -> int:
+    """The number in the name of a store file, which grows by defragmenting."""
+    return int(Path(path).stem.removeprefix("store-"))
 
 
 def make(directory: Path, map_size: int, sync: bool) -> Path:
@@ -141,12 +176,25 @@ def open_read_only(path: Path) -> Env:
     )
 
 
-def map_file(path: Path, map_size: int, sync: bool, create: bool) -> Env:
+def open_following(directory: Path, map_size: int) -> Env:
+    """The newest store file, to read while another process writes it; EngineError when there is none."""
+    while (newest := newest_file(directory)) is not None:
+        try:
+            return map_file(newest, map_size, sync=True, create=False, follow=True)
+        except FileNotFoundError:
+            continue  # replaced in between by a newer one
+        except LmdbError as error:
+            if error.code != errno.ENOENT:
+                raise EngineError(f"cannot read {newest}: {error}") from error
+    raise EngineError(f"no store at {directory}")
+
+
+def map_file(path: Path, map_size: int, sync: bool, create: bool, follow: bool = False) -> Env:
     """Open with as much address space as the process may have."""
     least = 2 * (path.stat().st_size if path.exists() else 0)
     while True:
         try:
-            return Env(str(path), TABLES, map_size, MAX_READERS, sync, create)
+            return Env(str(path), TABLES, map_size, MAX_READERS, sync, create, False, follow)
         except LmdbError as error:
             if error.code != errno.ENOMEM or map_size // 2 < max(least, 1 << 26):
                 raise
@@ -201,7 +249,7 @@ def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
     """The next generation of the store: a copy without free pages. The old file goes; who still reads it keeps its
     pages.
     """
-    number = int(NAME.fullmatch(Path(old.path).name)[1]) + 1  # type: ignore[index]  # ours: open_newest matched it
+    number = generation_of(old.path) + 1
     aside, final = directory / f"store-{number}.mdb.new", directory / f"store-{number}.mdb"
     aside.unlink(missing_ok=True)
     try:
@@ -215,6 +263,18 @@ def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
     for path in (Path(old.path), Path(f"{old.path}-lock")):
         path.unlink(missing_ok=True)
     return env
+
+
+def copy(env: Env, path: str) -> None:
+    """A consistent copy of an open store into a new file, durable; blocking."""
+    if os.path.exists(path):
+        raise EngineError(f"{path} exists already; choose a new file")
+    try:
+        env.copy(path, compact=True)
+        sync_file(path)
+    except LmdbError:
+        Path(path).unlink(missing_ok=True)
+        raise
 
 
 def damaged(path: str | Path, why: str) -> str:

@@ -62,9 +62,11 @@ class Router:
         patience: float,
         time: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
+        route: Callable[[str], Route] = route_of,
     ) -> None:
-        """`patience`: seconds a call waits for somebody to lead."""
+        """`patience`: seconds a call waits for somebody to lead. `route`: where each method is answered."""
         self._leader, self._patience, self._time, self._call_later = leader, patience, time, call_later
+        self._route = route
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._looking = False
@@ -77,7 +79,7 @@ class Router:
         return [self.routed(method) for method in table]
 
     def routed(self, method: Method) -> Method:
-        route = route_of(method.path)
+        route = self._route(method.path)
         if route is Route.HERE:
             return method
         if method.kind is Kind.STREAM:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wharf.brain.engine.base import Table, Write
+from wharf.brain.engine.base import EngineError, Table, Write
 from wharf.brain.errors import BrainError, Compacted, FutureRevision, LeaderFailed, NoSpace, Stopped
 from wharf.brain.store._codec import KubeLane, Pending
 from wharf.brain.store.commit import CommitLimits, Commits
@@ -98,7 +98,8 @@ class Leading:
         idle = asyncio.Event()
         self._commits.when_idle(idle.set)
         try:
-            await asyncio.wait_for(idle.wait(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await idle.wait()
         except TimeoutError:
             log.error("the engine does not answer: writes it was given last may or may not be stored")
 
@@ -229,6 +230,10 @@ class Leading:
 
         self._note(write, stored)
 
+    def touch(self, done: Callable[[EngineError | None], None]) -> None:
+        """A batch of next to nothing: afterwards what is shown is read from the engine as it stands now."""
+        self._commits.submit_side(self.stamp(), done)
+
     def _note(self, write: Callable[[Pending], None], done: Callable[[BrainError | None], None]) -> None:
         try:
             self._commits.admit()
@@ -311,6 +316,7 @@ class Leading:
         present.revision = pending.revision
         present.compact_revision = max(present.compact_revision, pending.compacts)
         self._lane.room = present.alarms.room()
+        present.settled()
 
     def announce(self, pending: Pending) -> None:
         if pending.compacts >= 0:

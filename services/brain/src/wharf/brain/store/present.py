@@ -45,20 +45,22 @@ class Present:
         self.leased: dict[bytes, int] = {}  # key → lease of those that have one; a leader's table knows better
         self._listeners: list[Listener] = []
         self._moved: list[Callable[[], None]] = []
+        self._settled: list[Callable[[], None]] = []
         self._jumped: list[Callable[[], None]] = []
         self._meta: list[tuple[bytes, bytes | None, Callable[[bytes | None], None]]] = []
 
-    def load(self) -> None:
-        """Read from the engine what lives in memory; EngineError when that cannot be."""
+    def load(self, snapshot: Snapshot | None = None) -> None:
+        """Read what lives in memory from `snapshot`, else from the engine's newest; EngineError when that cannot be."""
         self.leased = {}
-        self.reader = Reader(self.engine, self._attach)
+        self.reader = Reader(self.engine, self._attach, snapshot=snapshot)
         self.revision = self.reader.revision
         self._read_meta(self.reader.snapshot)
 
-    def advance(self) -> bool:
-        """Show the engine's newest state if it may be shown; whether everything confirmed is shown now."""
+    def advance(self, newest: Snapshot | None = None) -> bool:
+        """Show `newest`, else the engine's newest state, if it may be shown; whether everything confirmed is shown
+        now."""
         held = self.reader.snapshot
-        newest = self.engine.snapshot()
+        newest = self.engine.snapshot() if newest is None else newest
         if newest.revision > max(self.confirmed, self.revision):
             newest.close()
             return self.revision >= self.confirmed
@@ -68,7 +70,7 @@ class Present:
             log.warning(
                 "this node has fallen behind the history that is kept, it starts over from the present: %s", gap
             )
-            self._jump()
+            self._jump(newest)
             return True
         held.close()
         self.revision = newest.revision
@@ -90,6 +92,15 @@ class Present:
         """Call after every publish with (revision, kind, key, framed event, prev KeyValue) tuples and the new
         revision."""
         self._listeners.append(listener)
+
+    def settled(self) -> None:
+        """What this node has made durable is what its snapshot shows; nobody has been told yet."""
+        for settled in self._settled:
+            settled()
+
+    def on_settled(self, listener: Callable[[], None]) -> None:
+        """Call when a batch of ours is durable and before anybody learns of it, events or not."""
+        self._settled.append(listener)
 
     def on_moved(self, listener: Callable[[], None]) -> None:
         """Call whenever something newer is shown, events or not."""
@@ -162,10 +173,10 @@ class Present:
         elif self.leased:
             self.leased.pop(key, None)
 
-    def _jump(self) -> None:
-        """Everything anew from the engine: there is no log from here to there."""
+    def _jump(self, newest: Snapshot) -> None:
+        """Everything anew from `newest`: there is no log from here to there."""
         old = self.reader
-        self.load()
+        self.load(newest)
         old.close()
         for listener in self._jumped:
             listener()

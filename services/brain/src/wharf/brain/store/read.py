@@ -71,11 +71,19 @@ def _attach_nothing(_: bytes, __: int) -> None: ...
 class Reader:
     """The read side of a store; for the loop thread."""
 
-    def __init__(self, engine: Engine, attach: Attach = _attach_nothing, limits: ReadLimits | None = None) -> None:
-        """Reads all live keys into the index; `attach(key, lease)` is called for those attached to a lease."""
+    def __init__(
+        self,
+        engine: Engine,
+        attach: Attach = _attach_nothing,
+        limits: ReadLimits | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """Reads all live keys of `snapshot`, else of the engine's newest state, into the index; `attach(key, lease)` is
+        called for those attached to a lease.
+        """
         self._engine = engine
         self._limits = limits or ReadLimits()
-        self.snapshot = engine.snapshot()
+        self.snapshot = engine.snapshot() if snapshot is None else snapshot
         self.revision = self.snapshot.revision
         self.index = Index()
         self._long = Index()

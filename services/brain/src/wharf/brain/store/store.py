@@ -9,6 +9,7 @@ Invariant: `revision` is what is durable and visible, everything acknowledged is
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator
@@ -234,6 +235,14 @@ class Store:
             self.leading.set_alarm(name, raised, done, self.member_id)
         except BrainError as error:
             done(error)
+
+    async def defragment(self) -> None:
+        """Give free pages back to the file system, and let go of the file they were in. Raises what the engine does."""
+        await asyncio.to_thread(self.engine.defragment)
+        if self._leading is not None:
+            moved = asyncio.Event()
+            self._leading.touch(lambda _: moved.set())
+            await moved.wait()
 
     def write_meta(self, changes: MetaChanges, done: Callable[[BrainError | None], None]) -> None:
         """See `Leading.write_meta`."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from wharf.brain.engine.base import Engine, Table
 from wharf.brain.store._codec import Header, split_log, with_prev
-from wharf.brain.store.keys import hkey, log_key
+from wharf.brain.store.keys import META_COMPACT, hkey, log_key, parse_u64
 from wharf.brain.watch import responses
 from wharf.brain.watch.watcher import Interest, State, Watcher
 
@@ -35,10 +35,11 @@ class LoggedEvent(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """All events of the revisions `first` to `last`."""
+    """All events of the revisions `first` to `last`; what came before `compacted` is not in the log any more."""
 
     first: int
     last: int
+    compacted: int
     events: list[LoggedEvent]
     shared: dict[tuple[Interest, int], list[bytes]]
 
@@ -68,25 +69,30 @@ class History(Protocol):
 
 
 def read_chunk(store: History, first: int) -> Chunk:
-    """The log from `first` on, up to what is published; previous KeyValues as far as compaction has left them."""
+    """The log from `first` on, up to what is published; previous KeyValues as far as compaction has left them.
+
+    What the engine has may be ahead of what is shown, a compaction too: its log begins later then, and says so.
+    """
     events: list[LoggedEvent] = []
-    size, last = 0, first - 1
     snapshot = store.engine.snapshot()
     try:
+        compacted = max(store.compact_revision, parse_u64(snapshot.get(Table.META, META_COMPACT), -1))
+        first = max(first, compacted)
+        size, last = 0, first - 1
         end = log_key(store.revision + 1)
         for stored, record in snapshot.scan(Table.LOG, log_key(first), end):
             last = int.from_bytes(stored, "big")
             for kind, key, plain, is_create in split_log(record):
                 prev = None
-                if not is_create and last > store.compact_revision:
+                if not is_create and last > compacted:
                     prev = snapshot.get(Table.HISTORY, hkey(key, last))
                 events.append(LoggedEvent(last, kind, key, plain, plain if prev is None else with_prev(plain, prev)))
             size += len(record)
             if size >= CHUNK_BYTES or last - first >= CHUNK_REVISIONS - 1:
-                return Chunk(first, last, events, {})
+                return Chunk(first, last, compacted, events, {})
     finally:
         snapshot.close()
-    return Chunk(first, max(last, store.revision), events, {})
+    return Chunk(first, max(last, store.revision), compacted, events, {})
 
 
 class Replay:
@@ -132,8 +138,9 @@ class Replay:
             for watcher in ready:
                 if watcher not in self._lagging:
                     continue  # its stream was closed by what another one sent
-                if watcher.next_revision < self._store.compact_revision:
-                    self._overtaken(watcher)
+                compacted = max(chunk.compacted, self._store.compact_revision)
+                if watcher.next_revision < compacted:
+                    self._overtaken(watcher, compacted)
                 elif not chunk.first <= watcher.next_revision <= chunk.last:
                     later.append(watcher)
                 elif not fed or self._time() < deadline:
@@ -152,7 +159,7 @@ class Replay:
         chunk = self._chunk
         if chunk is None or not any(chunk.first <= watcher.next_revision <= chunk.last for watcher in ready):
             first = min(watcher.next_revision for watcher in ready)
-            chunk = self._chunk = read_chunk(self._store, max(first, self._store.compact_revision))
+            chunk = self._chunk = read_chunk(self._store, first)
         return chunk
 
     def _try_feed(self, watcher: Watcher, chunk: Chunk) -> None:
@@ -178,8 +185,8 @@ class Replay:
             del self._lagging[watcher]
             self._caught_up(watcher)
 
-    def _overtaken(self, watcher: Watcher) -> None:
+    def _overtaken(self, watcher: Watcher, compacted: int) -> None:
         del self._lagging[watcher]
         watcher.state = State.COMPACTED
         header = self._store.header.encode(0)  # etcd tells no revision here
-        watcher.outlet.send(responses.compacted(header, watcher.watch_id, self._store.compact_revision))
+        watcher.outlet.send(responses.compacted(header, watcher.watch_id, compacted))
