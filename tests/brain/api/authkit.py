@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from brain.api.fakes import Client
 from brain.api.harness import AUTH, Server
 from google.protobuf.message import Message
-from wharf.brain.api.guard import Guard, with_auth
+from wharf.brain.api.guard import Guard
 from wharf.brain.api.pb import authpb, rpc
 from wharf.wire.rpc import Peer, PeerCertificate
 
@@ -30,8 +30,7 @@ class Users:
     def client(self, *metadata: tuple[bytes, bytes], common_name: str | None = None) -> Client:
         """A client who says no more than this of who it is."""
         certificate = None if common_name is None else PeerCertificate(common_name, (), (), b"")
-        methods = with_auth(self.server.api.methods, self._guard)
-        return Client(methods, metadata, Peer("127.0.0.1:1", certificate))
+        return Client(self._guard.unary(self.server.api.methods), metadata, Peer("127.0.0.1:1", certificate))
 
     async def enter(self, name: str, password: str = PASSWORD) -> Client:
         """A client with a token of `name`'s."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from brain.api.authkit import Users, both, read, write
 from brain.api.fakes import Client
 from brain.api.harness import AUTH, CLUSTER, ELECTION, KV, LEASE, LOCK, MAINTENANCE, WATCH, Server, run
 from google.protobuf.message import Message
-from wharf.brain.api.guard import Guard, with_auth
 from wharf.brain.api.pb import election, lock, rpc
 from wharf.brain.errors import (
     BrainError,
@@ -19,7 +19,8 @@ from wharf.brain.errors import (
     UserEmpty,
     UserNotFound,
 )
-from wharf.wire.rpc import Code, Kind, Method
+from wharf.brain.ha.router import Router
+from wharf.wire.rpc import Call, Code, Kind, Method
 
 OK = None
 DENIED = PermissionDenied
@@ -195,9 +196,11 @@ def test_root_is_refused_nothing() -> None:
 
 def test_a_method_without_a_rule_is_not_served() -> None:
     async def scenario(server: Server) -> None:
-        unknown = Method("/etcdserverpb.KV/Forgotten", Kind.UNARY, lambda data, call: call.reply(data))
+        guard = server.api.guard
         with pytest.raises(KeyError, match="Forgotten"):
-            with_auth([unknown], Guard(server.node, server.api.auth))
+            guard.unary([Method("/etcdserverpb.KV/Forgotten", Kind.UNARY, lambda data, call: call.reply(data))])
+        with pytest.raises(KeyError, match="Forgotten"):
+            guard.streams([Method("/etcdserverpb.KV/Forgotten", Kind.STREAM, lambda call: call.finish())])
 
     run(scenario)
 
@@ -379,6 +382,46 @@ def test_streams_opened_before_it_was_enabled_are_asked_from_then_on() -> None:
         await alive.ended.wait()
         assert (alive.code, alive.text) == (UserEmpty.code, UserEmpty.text)
         watch.cancel()
+
+    run(scenario)
+
+
+def test_a_stream_that_waits_for_its_reads_is_asked_all_the_same() -> None:
+    """On a follower the handler comes to a stream late, before or after the request does."""
+
+    class Elsewhere:
+        def __init__(self) -> None:
+            self.reads: list[Callable[[bool], None]] = []
+
+        def leads(self) -> bool:
+            return False
+
+        def proven(self) -> bool:
+            return False
+
+        def reachable(self) -> bool:
+            return True
+
+        def ask(self, path: str, request: bytes, call: Call, done: Callable[..., None]) -> None: ...
+
+        def read(self, done: Callable[[bool], None]) -> None:
+            self.reads.append(done)
+
+    async def scenario(server: Server) -> None:
+        await tenants(server)
+        leader = Elsewhere()
+        router = Router(leader, 1.0, time.monotonic, lambda _, __: None)
+        client = Client(server.api.guard.unary(router.methods(server.api.methods)))
+        for method in (KV + "RangeStream", ELECTION + "Observe"):
+            request = rpc.RangeRequest(key=FOREIGN) if method.startswith(KV) else election.LeaderRequest(name=b"other")
+            early, late = client.open(method), client.open(method)
+            early.say(request)
+            for read_ in leader.reads:
+                read_(True)
+            leader.reads.clear()
+            late.say(request)
+            for call in (early, late):
+                assert (call.done, call.text, call.sent) == (True, UserEmpty.text, [])
 
     run(scenario)
 

@@ -22,7 +22,6 @@ from typing import Any, Final, TextIO, cast
 
 import uvloop
 from wharf.brain.api.encode import Encoder
-from wharf.brain.api.guard import Guard, with_auth
 from wharf.brain.api.health import Checks, HealthPages
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION, ApiLimits, Node
 from wharf.brain.api.table import Api, with_tools
@@ -148,8 +147,8 @@ class Brain:
         hub = Hub(store, config.progress_interval, config.max_request_bytes)
         down.callback(hub.close)
         node = _node(config, mode, hub)
-        api = Api(node)
-        methods = with_auth(mode.methods(api), Guard(node, api.auth, config.client_cert_auth))
+        api = Api(node, by_certificate=config.client_cert_auth)
+        methods = api.guard.unary(mode.methods(api))
         pages = http_handler(self._health(mode), self._registry)
         front = front_for(config, trace(with_tools(methods, self._grpc_health), config, down), pages)
         down.push_async_callback(front.close)

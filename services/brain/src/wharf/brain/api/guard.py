@@ -5,7 +5,7 @@ call needs is read from its request after the checks that etcd makes before it a
 those of etcd 3.7, also where earlier releases asked for less: nested transactions, compaction, leases, member lists.
 
 Requests that another node forwards pass it there and are not asked again. While authentication is off a call costs one
-look at a field.
+look at a field. Health and reflection, which need no caller, are added behind this.
 
 Invariant: a method without a rule is not served.
 """
@@ -55,19 +55,24 @@ class Guard:
         self._now = now
         self._checks = self._table()
 
-    def wrap(self, method: Method) -> Method:
-        """`method` behind its rule; KeyError when it has none."""
+    def streams(self, methods: Sequence[Method]) -> list[Method]:
+        """`methods`, the streams among them behind their rules; KeyError when one has none.
+
+        Next to the handlers, because whoever holds a stream back sets its callbacks anew.
+        """
+        return [self._stream(method) if method.kind is Kind.STREAM else method for method in methods]
+
+    def unary(self, methods: Sequence[Method]) -> list[Method]:
+        """`methods`, those that are no streams behind their rules; KeyError when one has none.
+
+        In front of everything, because what is forwarded is not asked about where it arrives.
+        """
+        return [self._unary(method) if method.kind is Kind.UNARY else method for method in methods]
+
+    def _unary(self, method: Method) -> Method:
         if method.path == _AUTHENTICATE:
             return method
-        if method.path == _WATCH:
-            return Method(method.path, method.kind, self._watch(cast(StreamHandler, method.handler)))
-        check = self._checks[method.path]
-        if method.kind is Kind.UNARY:
-            return Method(method.path, method.kind, self._unary(cast(UnaryHandler, method.handler), check))
-        return Method(method.path, method.kind, self._stream(cast(StreamHandler, method.handler), check))
-
-    def _unary(self, handler: UnaryHandler, check: Check) -> UnaryHandler:
-        book = self.book
+        book, check, handler = self.book, self._checks[method.path], cast(UnaryHandler, method.handler)
 
         def guarded(data: bytes, call: Call) -> None:
             rules = book.rules
@@ -79,10 +84,12 @@ class Guard:
                     return
             handler(data, call)
 
-        return guarded
+        return Method(method.path, method.kind, guarded)
 
-    def _stream(self, handler: StreamHandler, check: Check) -> StreamHandler:
+    def _stream(self, method: Method) -> Method:
         """Each message is asked about when it comes: authentication may be enabled under an open stream."""
+        handler = cast(StreamHandler, method.handler)
+        asks = self._asks_watch if method.path == _WATCH else self._asks_message(self._checks[method.path])
 
         def guarded(call: Call) -> None:
             handler(call)
@@ -91,36 +98,31 @@ class Guard:
                 return
 
             def on_message(data: bytes) -> None:
-                if self.book.rules is not None:
-                    check(self.book.rules, call, data)
-                take(data)
-
-            call.on_message = guard(call, on_message)
-
-        return guarded
-
-    def _watch(self, handler: StreamHandler) -> StreamHandler:
-        """A watch that is not permitted is answered as created and canceled; the stream and its others go on."""
-
-        def guarded(call: Call) -> None:
-            handler(call)
-            take = call.on_message
-            if take is None:
-                return
-
-            def on_message(data: bytes) -> None:
-                refusal = None if self.book.rules is None else self._watch_refusal(self.book.rules, call, data)
-                if refusal is None:
+                if asks(call, data):
                     take(data)
-                    return
-                header = self._store.header.encode(self._store.revision)
-                call.send(responses.refused(header, status_text(refusal)))
-                if not call.writable and not call.done:
-                    call.pause_reading()
 
             call.on_message = guard(call, on_message)
 
-        return guarded
+        return Method(method.path, method.kind, guarded)
+
+    def _asks_message(self, check: Check) -> Callable[[Call, bytes], bool]:
+        def asks(call: Call, data: bytes) -> bool:
+            if self.book.rules is not None:
+                check(self.book.rules, call, data)
+            return True
+
+        return asks
+
+    def _asks_watch(self, call: Call, data: bytes) -> bool:
+        """A watch that is not permitted is answered as created and canceled; the stream and its others go on."""
+        refusal = None if self.book.rules is None else self._watch_refusal(self.book.rules, call, data)
+        if refusal is None:
+            return True
+        header = self._store.header.encode(self._store.revision)
+        call.send(responses.refused(header, status_text(refusal)))
+        if not call.writable and not call.done:
+            call.pause_reading()
+        return False
 
     def _watch_refusal(self, rules: Rules, call: Call, data: bytes) -> BrainError | None:
         try:
@@ -313,11 +315,6 @@ class Guard:
             who = self._caller(call)
             rules.require(who, READ, request.leader.key)
             rules.require(who, WRITE, request.leader.key)
-
-
-def with_auth(methods: Sequence[Method], guard_: Guard) -> list[Method]:
-    """`methods` as clients may call them. Health and reflection, which need no caller, are added after this."""
-    return [guard_.wrap(method) for method in methods]
 
 
 def status_text(error: BrainError) -> str:

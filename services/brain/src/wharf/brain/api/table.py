@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wharf.brain.api.auth import AuthApi
 from wharf.brain.api.cluster import ClusterApi
 from wharf.brain.api.concurrency import ElectionApi, LockApi
+from wharf.brain.api.guard import Guard
 from wharf.brain.api.kv import KvApi
 from wharf.brain.api.lease import LeaseApi
 from wharf.brain.api.maintenance import MaintenanceApi
@@ -23,15 +24,21 @@ from wharf.wire.rpc import Method
 
 
 class Api:
-    """The etcd services of one node. `methods` ask nobody who they are: clients get them through a guard."""
+    """The etcd services of one node. Of `methods` the streams ask who calls; clients get the others through
+    `guard.unary`.
+    """
 
-    def __init__(self, node: Node, hasher: Hasher | None = None) -> None:
-        """After the store has loaded; ValueError when its users or roles are damaged."""
+    def __init__(self, node: Node, hasher: Hasher | None = None, by_certificate: bool = False) -> None:
+        """After the store has loaded; ValueError when its users or roles are damaged.
+
+        `by_certificate`: client certificates are required and name their users.
+        """
         self._node = node
         self._hasher = hasher or Hasher()
         present = node.store.present
         self.auth = AuthBook(lambda: present.meta_under(records.PREFIX), node.store.write_meta)
         present.on_meta(records.SWITCH, self.auth.switched)
+        self.guard = Guard(node, self.auth, by_certificate)
         self._watch = WatchApi(node)
         self.leases = LeaseApi(node)
         services = (
@@ -44,7 +51,8 @@ class Api:
             LockApi(node),
             ElectionApi(node),
         )
-        self.methods: list[Method] = [method for service in services for method in service.methods()]
+        methods = [method for service in services for method in service.methods()]
+        self.methods: list[Method] = self.guard.streams(methods)
 
     def leaderless(self, leaderless: bool) -> None:
         """Whether nobody has led for long: watches that insist on a leader end, so that their clients go elsewhere."""
