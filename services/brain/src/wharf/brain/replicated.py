@@ -66,7 +66,7 @@ class Replicated:
         down.push_async_callback(store.stop)
         lease = RedisLease(config.redis, f"wharf:brain:{store.cluster_id:x}:lease", config.election_timeout)
         down.push_async_callback(lease.close)
-        bus = await _event_bus(config, down)
+        bus = _event_bus(config, down)
         subject = f"wharf.brain.{store.cluster_id:x}.batches"
         publisher = Publisher(bus, subject, lambda: store.revision)
         engine.on_landed = publisher.landed
@@ -81,6 +81,7 @@ class Replicated:
         if bus is not None:
             bus.subscribe(subject, node.event)
             bus.on_change(lambda _: node.events_changed())
+            bus.connect()
         loop = asyncio.get_running_loop()
         router = Router(node, WAIT * config.election_timeout / 1000, loop.time, loop.call_later)
         made = cls(config, store, node, router)
@@ -147,20 +148,16 @@ async def _open(engine: SharedEngine) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _event_bus(config: BrainConfig, down: AsyncExitStack) -> EventBus | None:
+def _event_bus(config: BrainConfig, down: AsyncExitStack) -> EventBus | None:
     if not config.nats:
         return None
-    from wharf.common.events_nats import EventBus  # noqa: PLC0415  only who uses NATS loads it
+    from wharf.common.events_nats import EventBus, NatsSecurity  # noqa: PLC0415  only who uses NATS loads it
 
-    bus = EventBus(
-        config.nats,
-        ca_file=config.nats_ca_file,
-        cert_file=config.nats_cert_file,
-        key_file=config.nats_key_file,
-        credentials_file=config.nats_credentials_file,
+    security = NatsSecurity(
+        config.nats_ca_file, config.nats_cert_file, config.nats_key_file, config.nats_credentials_file
     )
+    bus = EventBus(config.nats, security, name=f"wharf brain {config.name}")
     down.push_async_callback(bus.close)
-    await bus.connect()
     return bus
 
 

@@ -294,7 +294,8 @@ class HaNode:
             self._happened(Happened.ENGINE_FAILED)
             return
         self._promotion = None
-        self._happened(Happened.READY)
+        if self.role is Role.PROMOTING:
+            self._happened(Happened.READY)
 
     def _cancel_promotion(self) -> None:
         task, self._promotion = self._promotion, None

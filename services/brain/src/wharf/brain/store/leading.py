@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wharf.brain.engine.base import EngineError, Table, Write
-from wharf.brain.errors import BrainError, Compacted, FutureRevision, LeaderFailed, NoSpace, Stopped
+from wharf.brain.errors import BrainError, Compacted, FutureRevision, LeaderFailed, NoLeader, NoSpace, Stopped
 from wharf.brain.store._codec import KubeLane, Pending
 from wharf.brain.store.commit import CommitLimits, Commits
 from wharf.brain.store.compact import Compactor
@@ -341,7 +341,7 @@ class Leading:
         for lease in self.leases.table.all():
             for key in lease.keys:
                 self.present.leased[key] = lease.lease_id
-        if not isinstance(error, Stopped):
+        if not isinstance(error, Stopped | NoLeader):
             log.error("no more writes are taken here: %s", error)
         self._halted(error)
 
