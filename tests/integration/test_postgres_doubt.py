@@ -15,6 +15,8 @@ from integration.pg_kit import Leader, authority, engines, leading, run, sql, ta
 from wharf.brain.engine import pg_link
 from wharf.brain.engine import postgres as pg
 from wharf.brain.engine.base import Batch, CommitUnknown, EngineError, Fenced, Resolution, Table
+from wharf.brain.engine.pg_link import InDoubt
+from wharf.brain.engine.pg_read import READ_SECONDS
 from wharf.brain.engine.postgres import PostgresEngine
 
 LINK = "engine"
@@ -246,6 +248,62 @@ def test_a_backend_that_is_killed_takes_the_server_through_recovery(postgres: Po
             assert (engine.position(), tables(engine)) == await authority(url)
 
     run(body())
+
+
+def test_a_promotion_does_not_wait_for_a_reader_whose_server_is_silent(
+    postgres: Postgres, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        link = "reader"
+        url, direct = through(proxy, postgres, link)
+        async with engines(url, tmp_path, 2) as (engine, other):
+            await (await leading(other)).commit_some(2)
+            await engine.catch_up()
+            proxy.pause(link)
+            reading = asyncio.create_task(engine.catch_up())
+            assert engine._following is not None
+            moving = engine._following.moving
+            await until(moving.locked)
+            engine._writes._url = direct
+            leader = Leader(engine, await asyncio.wait_for(engine.promote(), READ_SECONDS * 0.8))
+            with pytest.raises(InDoubt):
+                await reading
+            await leader.commit_some(2)
+            proxy.heal(link)
+            assert (engine.position(), tables(engine)) == await authority(direct)
+
+    run(body())
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_an_engine_is_closed_while_its_server_is_silent(
+    postgres: Postgres, proxy: FaultProxy, tmp_path: Path, way: str
+) -> None:
+    """Whoever waits is told, and nothing is left: not a task, not a directory."""
+
+    async def body() -> None:
+        link = f"closing {way}"
+        url, _ = through(proxy, postgres, link)
+        async with engines(url, tmp_path, 2) as (engine, follower):
+            leader = await leading(engine)
+            await leader.commit_some(1)
+            proxy.pause(link, way)
+            batches = [leader.batch([[(b"k", b"v")]]), leader.batch([[(b"l", b"v")]])]
+            committing = asyncio.create_task(outcomes(engine, batches))
+            waiting = [
+                asyncio.create_task(follower.catch_up()),
+                asyncio.create_task(follower.catch_up()),
+                asyncio.create_task(follower.reload()),
+            ]
+            await asyncio.sleep(0.05)  # they are under way, more or less
+            await asyncio.wait_for(asyncio.gather(engine.aclose(), follower.aclose()), 20)
+            assert [type(error) for error in await committing] == [CommitUnknown] * 2
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(one, EngineError) for one in told)
+            proxy.heal(link)
+
+    run(body())
+    assert not list(tmp_path.iterdir())
 
 
 # With a synchronous standby
