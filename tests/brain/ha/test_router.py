@@ -52,7 +52,9 @@ class Desk:
         self.now = 100.0
         self.later: list[Callable[[], None]] = []
         self.leader = FakeLeader()
-        self.router = Router(self.leader, 5.0, lambda: self.now, lambda _, callback: self.later.append(callback))
+        self.router = Router(
+            self.leader, 5.0, lambda: self.now, lambda _, callback: self.later.append(callback), member_id=7
+        )
         self.here: list[str] = []
         self.replies: dict[str, Reply] = {}
 
@@ -114,6 +116,17 @@ def test_a_follower_forwards_writes_and_reads_here_when_told_to() -> None:
     desk.leader.reads[0](True)
     assert desk.replies["w"] == Reply(0, "", b"there")
     assert desk.here == ["s", "r"]
+
+
+def test_whoever_is_asked_answers_in_its_own_name() -> None:
+    desk = Desk()
+    desk.leader.reached = True
+    desk.ask(TXN, "w")
+    header = rpc.ResponseHeader(cluster_id=1, member_id=2, revision=3, raft_term=4)
+    kv = rpc.RangeResponse(header=header, count=5)
+    desk.leader.questions[0](Reply(0, "", kv.SerializeToString()), False)
+    kv.header.member_id = 7
+    assert desk.replies["w"].response == kv.SerializeToString()
 
 
 def test_a_serializable_read_asks_nobody() -> None:

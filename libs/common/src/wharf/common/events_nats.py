@@ -1,205 +1,293 @@
-"""Messages over NATS core, at most once: publish and forget, subscribe and be told; what is lost is lost.
+"""`wharf.common.events` over NATS core.
 
-Nothing here ever waits on the caller's side, fails on it, or keeps more than a bounded number of bytes: without a
-server messages are dropped and counted. The connection is made in the background and made again for ever.
+One background task connects, serves the connection until it is lost, and begins anew for ever, from server to server.
+Each connection is a client of its own; the library's way of reconnecting is not used, since it keeps messages that have
+become old meanwhile and cannot say at once that they are lost.
 
-Invariant: no URL, user, password or token reaches a log line.
+Invariants: `connected` is true only after the server has taken every subscription; nothing in here grows without bound;
+over a URL that asks for TLS no login is sent in the clear; a login is in no log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from wharf.common.clock import CLOCK
+from wharf.common.events import OUTBOX_BYTES, Outbox, Server, backoff, parse_servers
 from wharf.common.log import get_log
 
-MOST_QUEUED: Final = 16 << 20  # bytes waiting to be sent; beyond, messages are dropped
-MOST_WAITING: Final = 64 << 20  # bytes received and not yet handed on
-CONNECT_SECONDS: Final = 2
-RETRY_SECONDS: Final = 0.5
-PING_SECONDS: Final = 2
-DEFAULT_PAYLOAD: Final = 1 << 20  # NATS' own default, until a server says otherwise
+log = get_log("common.events")
+
+CONNECT_SECONDS: Final = 5
+PROBE_SECONDS: Final = 2  # between questions whether the server still answers, and how long each may take
+PENDING_BYTES: Final = 8 << 20  # received and not yet handed on
+PENDING_MESSAGES: Final = 8192
+COMPLAINT_SECONDS: Final = 30.0  # between lines about the same trouble
+_CLOSE_SECONDS: Final = 1
+_DEFAULT_PAYLOAD: Final = 1 << 20  # until a server has said
 
 Callback = Callable[[bytes], None]
 
-_log = get_log("common.events")
-
-
-@dataclass(frozen=True, slots=True)
-class NatsSecurity:
-    """How to be sure of the server and to show oneself; credentials may also stand in the URL."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    credentials_file: Path | None = None
-
-    def context(self, url: str) -> ssl.SSLContext | None:
-        """For tls:// URLs, and whenever a file is given."""
-        if not url.startswith("tls:") and self.ca_file is None and self.cert_file is None:
-            return None
-        context = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
-        if self.cert_file is not None:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        return context
-
 
 class EventBus:
-    """For the loop thread. `connect` begins, `close` ends."""
+    """A connection to one of several NATS servers. Nothing happens before `connect`."""
 
-    def __init__(self, url: str, security: NatsSecurity | None = None, name: str = "wharf") -> None:
-        """`url`: one or more of nats:// or tls://USER:PASSWORD@HOST:PORT, by commas. ValueError for files that are no
-        certificates.
-        """
-        security = security or NatsSecurity()
-        self._servers = [each.strip() for each in url.split(",") if each.strip()]
-        try:
-            self._tls = security.context(url)
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(f"the files for NATS' TLS cannot be used: {error}") from error
-        self._credentials = None if security.credentials_file is None else str(security.credentials_file)
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_file: Path | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
+        credentials_file: Path | None = None,
+        name: str = "wharf",
+        outbox_bytes: int = OUTBOX_BYTES,
+    ) -> None:
+        """ValueError for a bad URL. Files are read at every connection, so they may be renewed."""
+        self._servers: Sequence[Server] = parse_servers(url)
+        self._files = (ca_file, cert_file, key_file)
+        self._credentials_file = credentials_file
         self._name = name
-        self._client: Client | None = None
+        self._outbox = Outbox(outbox_bytes)
         self._subscriptions: list[tuple[str, Callback]] = []
         self._listeners: list[Callable[[bool], None]] = []
-        self._queue: deque[tuple[str, bytes]] = deque()
-        self._queued = 0
-        self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._was_connected = False
-        self._complaint = ""
-        self.dropped = 0  # messages that were not sent
+        self._news = asyncio.Event()  # something to send, a new subscription, trouble, or the end
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._connected = False
+        self._trouble = ""  # of the present connection
+        self._complaint, self._complained_at = "", float("-inf")
+        self.max_payload = _DEFAULT_PAYLOAD
+        self.missed = 0  # messages received that nobody took in time
+        self.connections = 0
 
     @property
     def connected(self) -> bool:
-        return self._client is not None and self._client.is_connected
+        return self._connected
 
     @property
-    def max_payload(self) -> int:
-        """Bytes a message may have."""
-        return self._client.max_payload if self._client is not None and self.connected else DEFAULT_PAYLOAD
+    def dropped(self) -> int:
+        """Messages published that were not sent."""
+        return self._outbox.dropped
 
-    def connect(self) -> None:
-        """Begin; returns at once."""
-        self._tasks = [asyncio.create_task(self._keep_connected()), asyncio.create_task(self._send())]
+    async def connect(self) -> None:
+        """Begin to connect, and go on for ever in the background; returns at once."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     def publish(self, subject: str, data: bytes) -> None:
-        """Send a message, or drop it."""
-        if not self.connected or self._queued + len(data) > MOST_QUEUED:
-            self.dropped += 1
-            return
-        self._queue.append((subject, data))
-        self._queued += len(data)
-        self._wake.set()
+        if not self._connected or len(data) > self.max_payload:
+            self._outbox.dropped += 1
+        elif self._outbox.put(subject, data):
+            self._news.set()
 
     def subscribe(self, subject: str, callback: Callback) -> None:
-        """Have `callback` take every message on `subject` that arrives from now on."""
         self._subscriptions.append((subject, callback))
+        self._news.set()
 
-    def on_change(self, listener: Callable[[bool], None]) -> None:
-        """Call with whether there is a server, when that changes."""
-        self._listeners.append(listener)
+    def on_change(self, callback: Callable[[bool], None]) -> None:
+        self._listeners.append(callback)
 
     async def close(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        """Send what is waiting if that is quick, then let go of everything."""
+        self._stopping = True
+        self._news.set()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        await asyncio.wait([task], timeout=_CLOSE_SECONDS)
+        while not task.done():  # the library has places that swallow a cancellation
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._drop_client()
+            await asyncio.wait([task], timeout=_CLOSE_SECONDS)
 
-    async def _keep_connected(self) -> None:
-        """The library reconnects by itself once it was connected; the first time, and when it gives up, is ours."""
-        while True:
-            if self._client is None or self._client.is_closed:
-                try:
-                    await self._open()
-                except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
-                    self._complain(error)
-            self._tell()
-            await asyncio.sleep(RETRY_SECONDS)
+    # --- the background task -----------------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
-        await self._drop_client()
-        client = self._client = Client()
-        options: dict[str, Any] = {"tls": self._tls} if self._tls is not None else {}
-        if self._credentials is not None:
-            options["user_credentials"] = self._credentials
-        await client.connect(
-            servers=self._servers,
-            name=self._name,
-            connect_timeout=CONNECT_SECONDS,
-            reconnect_time_wait=1,
-            max_reconnect_attempts=-1,
-            ping_interval=PING_SECONDS,
-            pending_size=0,  # what cannot be sent is of no use later
-            error_cb=self._on_error,
-            disconnected_cb=self._on_change,
-            reconnected_cb=self._on_change,
-            closed_cb=self._on_change,
-            **options,
-        )
-        for subject, callback in self._subscriptions:
-            await client.subscribe(subject, cb=_handler(callback), pending_bytes_limit=MOST_WAITING)
-        self._complaint = ""
+    async def _run(self) -> None:
+        failures = 0
+        for server in itertools.cycle(self._servers):
+            before = self.connections
+            reason = await self._session(server)
+            if self._stopping:
+                return
+            failures = 1 if self.connections != before else failures + 1
+            self._complain(server, reason)
+            await self._pause(backoff(failures))
 
-    async def _drop_client(self) -> None:
-        client, self._client = self._client, None
-        if client is not None and not client.is_closed:
-            with suppress(Exception):  # whatever it says, it is not used any more
-                await client.close()
+    async def _pause(self, seconds: float) -> None:
+        """Cut short by the end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._stopping:
+                    self._news.clear()
+                    await self._news.wait()
 
-    async def _send(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                subject, data = self._queue.popleft()
-                self._queued -= len(data)
-                client = self._client
-                if client is None or not client.is_connected:
-                    self.dropped += 1
-                    continue
-                try:
-                    await client.publish(subject, data)
-                except (nats.errors.Error, OSError) as error:
-                    self.dropped += 1
-                    self._complain(error)
+    async def _session(self, server: Server) -> str:
+        """One connection from its beginning to its end; returns why it ended."""
+        client = _Client(server.tls)
+        self._trouble = ""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await client.connect(**self._options(server))
+                taken = await self._subscribe(client, 0)
+                await client.flush(CONNECT_SECONDS)
+            self.max_payload = client.max_payload
+            self.connections += 1
+            self._change(True)
+            await self._serve(client, taken)
+            return self._trouble or "the connection was closed"
+        except TimeoutError:
+            return self._trouble or "no answer"
+        except ssl.SSLError as error:
+            return f"TLS: {error.reason or error}"
+        except (OSError, ValueError, nats.errors.Error) as error:
+            return self._trouble or _told(error)
+        finally:
+            self._change(False)
+            self._outbox.drop_all()
+            await _abandon(client)
+
+    def _options(self, server: Server) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "servers": [f"{'tls' if server.tls else 'nats'}://{server.address}"],
+            "name": self._name,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnected,
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "connect_timeout": CONNECT_SECONDS,
+            "flush_timeout": PROBE_SECONDS,
+            "no_echo": True,
+        }
+        if server.tls or any(self._files):
+            options["tls"] = _tls(*self._files)
+        if self._credentials_file is not None:
+            options["user_credentials"] = str(self._credentials_file)
+        elif server.password:
+            options |= {"user": server.user, "password": server.password}
+        elif server.user:
+            options["token"] = server.user
+        return options
+
+    async def _serve(self, client: Client, taken: int) -> None:
+        """Send what there is, and ask now and then whether the server is there, until it is not."""
+        probe_at = CLOCK.now() + PROBE_SECONDS
+        while client.is_connected and not self._trouble:
+            taken = await self._subscribe(client, taken)
+            while (message := self._outbox.take()) is not None:
+                await client.publish(*message)
+            if self._stopping:
+                await client.flush(_CLOSE_SECONDS)
+                return
+            if CLOCK.now() >= probe_at:
+                await client.flush(PROBE_SECONDS)
+                probe_at = CLOCK.now() + PROBE_SECONDS
+            self._news.clear()
+            if len(self._outbox) or self._trouble or self._stopping or taken < len(self._subscriptions):
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, probe_at - CLOCK.now())):
+                    await self._news.wait()
+
+    async def _subscribe(self, client: Client, taken: int) -> int:
+        """Those the server has not been asked for yet."""
+        for subject, callback in self._subscriptions[taken:]:
+            await client.subscribe(
+                subject,
+                cb=_handler(callback),
+                pending_msgs_limit=PENDING_MESSAGES,
+                pending_bytes_limit=PENDING_BYTES,
+            )
+        return len(self._subscriptions)
+
+    def _change(self, connected: bool) -> None:
+        if connected != self._connected:
+            self._connected = connected
+            if connected:
+                log.info("events are connected", connections=self.connections)
+                self._complaint = ""
+            for listener in self._listeners:
+                listener(connected)
 
     async def _on_error(self, error: Exception) -> None:
-        self._complain(error)
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self.missed += 1
+            return
+        self._trouble = self._trouble or _told(error)
+        self._news.set()
 
-    async def _on_change(self) -> None:
-        self._tell()
+    async def _on_disconnected(self) -> None:
+        self._trouble = self._trouble or "the connection was lost"
+        self._news.set()
 
-    def _tell(self) -> None:
-        if self.connected != self._was_connected:
-            self._was_connected = self.connected
-            _log.info("events by NATS" if self._was_connected else "no events: NATS is away")
-            for listener in self._listeners:
-                listener(self._was_connected)
-
-    def _complain(self, error: Exception) -> None:
-        """Once for each kind, and never in the library's words: they may quote a URL."""
-        kind = type(error).__name__
-        if isinstance(error, nats.errors.Error) and "authorization" in str(error).lower():
-            kind = "the server refuses the credentials"
-        if kind != self._complaint:
-            self._complaint = kind
-            _log.warn("NATS fails", reason=kind)
+    def _complain(self, server: Server, reason: str) -> None:
+        """One line for each new reason, and now and then while it lasts."""
+        now, complaint = CLOCK.now(), f"{server.address} {reason}"
+        if complaint != self._complaint or now - self._complained_at >= COMPLAINT_SECONDS:
+            self._complaint, self._complained_at = complaint, now
+            log.warn("events are not connected, trying on", server=server.address, reason=reason, dropped=self.dropped)
 
 
-def _handler(callback: Callback) -> Any:
+class _Client(Client):
+    """Refuses to go on without TLS where TLS is asked for: a server that does not offer it may be no server of ours."""
+
+    def __init__(self, needs_tls: bool) -> None:
+        super().__init__()
+        self._needs_tls = needs_tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._needs_tls and not info.get("tls_required"):
+            raise nats.errors.Error("the server offers no TLS, and the URL asks for it")
+        await super()._process_info(info, initial_connection)
+
+
+def _handler(callback: Callback) -> Callable[[Msg], Awaitable[None]]:
     async def handle(message: Msg) -> None:
-        callback(message.data)
+        try:
+            callback(message.data)
+        except Exception as error:
+            log.error("a message could not be handled", cause=error)
 
     return handle
+
+
+def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert is not None:
+        context.load_cert_chain(cert, key)
+    return context
+
+
+def _told(error: Exception) -> str:
+    """What happened, for people. The library's errors name subjects and addresses, never a login."""
+    text = str(error).removeprefix("nats: ").strip("'")
+    if "authorization violation" in text.lower():
+        return "the server refuses the user, password or credentials"
+    return text or type(error).__name__
+
+
+async def _abandon(client: Client) -> None:
+    """Leave nothing of it behind, whatever state it is in. An orderly end is not worth waiting for: over TLS, or with
+    bytes that the server does not take, it may never come."""
+    transport = getattr(client, "_transport", None)
+    for name in ("_io_writer", "_bare_io_writer"):
+        writer: asyncio.StreamWriter | None = getattr(transport, name, None)
+        if writer is not None:
+            writer.transport.abort()
+    subscriptions: dict[int, Any] = getattr(client, "_subs", {})
+    tasks = [getattr(client, name, None) for name in ("_reading_task", "_ping_interval_task", "_flusher_task")]
+    tasks += [getattr(subscription, "_wait_for_msgs_task", None) for subscription in subscriptions.values()]
+    running: list[asyncio.Task[None]] = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, cast
@@ -14,15 +15,16 @@ from wharf.brain.config import BrainConfig
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
 from wharf.brain.errors import Stopped
+from wharf.brain.front import Front
 from wharf.brain.ha.election import Election
 from wharf.brain.ha.link import Link
 from wharf.brain.ha.metrics import node_families
-from wharf.brain.ha.node import HaNode, new_instance
+from wharf.brain.ha.node import HaNode
 from wharf.brain.ha.publish import Publisher
 from wharf.brain.ha.router import Router
 from wharf.brain.ha.service import ControlServer, ControlService
 from wharf.brain.ha.tail import Tail
-from wharf.brain.lone import store_on
+from wharf.brain.lone import READY, store_on
 from wharf.brain.store.store import Store
 from wharf.brain.watch.hub import Hub
 from wharf.common.lease_redis import RedisLease
@@ -44,6 +46,8 @@ _log = get_log("brain.node")
 
 class Replicated:
     """See the module; `lone.Mode`."""
+
+    ready = READY
 
     def __init__(self, config: BrainConfig, store: Store, node: HaNode, router: Router) -> None:
         self.store = store
@@ -81,9 +85,10 @@ class Replicated:
         if bus is not None:
             bus.subscribe(subject, node.event)
             bus.on_change(lambda _: node.events_changed())
-            bus.connect()
+            await bus.connect()
         loop = asyncio.get_running_loop()
-        router = Router(node, WAIT * config.election_timeout / 1000, loop.time, loop.call_later)
+        patience = WAIT * config.election_timeout / 1000
+        router = Router(node, patience, loop.time, loop.call_later, member_id=member.member_id)
         made = cls(config, store, node, router)
         down.push_async_callback(made.close)
         return made
@@ -92,7 +97,10 @@ class Replicated:
         api.leases.renew_by = cast(UnaryHandler, self._router.routed(api.leases.between_nodes()[0]).handler)
         return self._router.methods(api.methods)
 
-    async def begin(self, hub: Hub, api: Api) -> None:
+    def admitted(self, methods: Sequence[Method]) -> Sequence[Method]:
+        return methods
+
+    async def begin(self, hub: Hub, api: Api, front: Front) -> None:
         node, router = self.node, self._router
         handlers = {
             method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
@@ -151,12 +159,16 @@ async def _open(engine: SharedEngine) -> None:
 def _event_bus(config: BrainConfig, down: AsyncExitStack) -> EventBus | None:
     if not config.nats:
         return None
-    from wharf.common.events_nats import EventBus, NatsSecurity  # noqa: PLC0415  only who uses NATS loads it
+    from wharf.common.events_nats import EventBus  # noqa: PLC0415  only who uses NATS loads it
 
-    security = NatsSecurity(
-        config.nats_ca_file, config.nats_cert_file, config.nats_key_file, config.nats_credentials_file
+    bus = EventBus(
+        config.nats,
+        ca_file=config.nats_ca_file,
+        cert_file=config.nats_cert_file,
+        key_file=config.nats_key_file,
+        credentials_file=config.nats_credentials_file,
+        name=f"wharf brain {config.name}",
     )
-    bus = EventBus(config.nats, security, name=f"wharf brain {config.name}")
     down.push_async_callback(bus.close)
     return bus
 
@@ -166,7 +178,7 @@ def _hello(store: Store, member: Member) -> control.Hello:
         cluster_id=store.cluster_id,
         member_id=member.member_id,
         name=member.name,
-        instance=new_instance(),
+        instance=secrets.token_bytes(16),  # tells two processes of one name apart
         client_urls=member.client_urls,
         peer_urls=member.peer_urls,
     )

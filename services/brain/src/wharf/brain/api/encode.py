@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from wharf.brain.api.pb import rpc
+from wharf.brain.store.keys import parse_varint
 from wharf.brain.store.shapes import Answer, Committed, DeleteAnswer, PutAnswer, RangeAnswer, TxnAnswer
 
 _SMALL = [bytes((value,)) for value in range(128)]
@@ -46,6 +48,16 @@ def message(tag: int, body: bytes) -> bytes:
 def blob(tag: int, body: bytes) -> bytes:
     """A bytes field with a one-byte tag; nothing when empty."""
     return message(tag, body) if body else b""
+
+
+def as_member(response: bytes, member_id: int) -> bytes:
+    """`response` of another member as this one gives it: only the header tells who answered."""
+    if response[:1] != b"\x0a":
+        return response
+    length, at = parse_varint(response, 1)
+    header = rpc.ResponseHeader.FromString(response[at : at + length])
+    header.member_id = member_id
+    return message(0x0A, header.SerializeToString()) + response[at + length :]
 
 
 class Encoder:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from wharf.brain.api.members import META_MEMBERS, Member, encode_members, parse_members
+from wharf.brain.api.members import META_MEMBERS, Member
 from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
 from wharf.brain.errors import BadLeaderTransferee, BrainError, NoLeader, NotLeader, Stopped
 from wharf.brain.ha.election import Election
@@ -22,6 +21,7 @@ from wharf.brain.ha.link import Link
 from wharf.brain.ha.publish import Publisher
 from wharf.brain.ha.readgate import ReadGate
 from wharf.brain.ha.role import Do, Happened, Role, step
+from wharf.brain.ha.roll import Roll
 from wharf.brain.ha.tail import Tail
 from wharf.common.clock import CLOCK, Clock
 from wharf.common.pb.control import control_pb2 as control
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEAT: Final = 0.25  # seconds between questions to the leader that keep the answer "how far behind" fresh
-FORGET: Final = 300.0  # seconds a member that left without a word stays listed
 HAND_OVER_SECONDS: Final = 2.0  # a node that goes waits for somebody else to lead
 READ_PATIENCE: Final = 5.0  # seconds a read may wait for this node to catch up
 
@@ -71,9 +70,7 @@ class HaNode:
         self._publisher = publisher
         self._gate = ReadGate(self._ask_index, self._want)
         self._tail = tail_of(self._confirm, self._on_diverged)
-        self._members: tuple[Member, ...] = ()  # as shown
-        self._listed: tuple[Member, ...] = ()  # as last written here, shown or not yet
-        self._gone: dict[int, float] = {}  # member that left → when
+        self._roll = Roll(member, store.write_meta)
         self._tasks: set[asyncio.Task[None]] = set()
         self._promotion: asyncio.Task[None] | None = None
         self._resigned = asyncio.Event()
@@ -90,7 +87,7 @@ class HaNode:
         election.on_won, election.on_lost, election.on_leader = self._won, self._lost, link.target
         store.on_halt(self._halted)
         store.present.on_moved(self._moved)
-        store.present.on_meta(META_MEMBERS, self._read_members)
+        store.present.on_meta(META_MEMBERS, self._roll.read)
 
     # Life
 
@@ -160,12 +157,11 @@ class HaNode:
             other.hello.member_id == hello.member_id and other.hello.instance != hello.instance for other in others
         ):
             return f"another node is called {hello.name!r} already: give each node a --name of its own"
-        self._gone.pop(hello.member_id, None)
-        self._write_members(Member(hello.member_id, hello.name, tuple(hello.client_urls), tuple(hello.peer_urls)))
+        self._roll.joined(Member(hello.member_id, hello.name, tuple(hello.client_urls), tuple(hello.peer_urls)))
         return ""
 
     def left(self, session: Session) -> None:
-        self._gone[session.hello.member_id] = self._clock.now()
+        self._roll.left(session.hello.member_id, self._clock.now())
 
     def status(self) -> control.StatusResponse:
         position = self.engine.position()
@@ -199,18 +195,14 @@ class HaNode:
         return self.store.term
 
     def members(self) -> Sequence[Member]:
-        known = {member.member_id: member for member in self._members}
-        known.setdefault(self.member_id, self.member)
-        return tuple(known.values())
+        return self._roll.members()
 
     def is_connected(self, member_id: int) -> bool:
         sessions = self.service.sessions if self.service is not None else ()
         return member_id == self.member_id or any(session.hello.member_id == member_id for session in sessions)
 
     def remove(self, member_id: int) -> Sequence[Member]:
-        self._gone.pop(member_id, None)
-        self._listed = tuple(member for member in self._listed if member.member_id != member_id)
-        return self._listed
+        return self._roll.without(member_id)
 
     async def move_leader(self, member_id: int) -> None:
         if self.role is not Role.LEADING:
@@ -310,11 +302,7 @@ class HaNode:
         self._publisher.start()
         self._set_epoch(self.epoch)
         self.store.lead(self.epoch)
-        self._gone = {
-            member.member_id: self._clock.now() for member in self._members if member.member_id != self.member_id
-        }
-        self._listed = self._members
-        self._write_members(self.member)
+        self._roll.lead(self._clock.now())
         log.info("leading", extra={"epoch": self.epoch, "revision": self.store.revision})
 
     async def _drain(self) -> None:
@@ -416,7 +404,7 @@ class HaNode:
             self._look_after_engine(now)
             self._note_leaderless(now, ttl)
             if self.leads():
-                self._forget_members(now)
+                self._roll.forget(now, self.is_connected)
 
     def _look_after_reads(self, now: float) -> None:
         """Reads that wait for a revision which does not come try again from the start, as long as they may."""
@@ -446,38 +434,10 @@ class HaNode:
             self._leaderless = leaderless
             self.on_leaderless(leaderless)
 
-    # Members
-
-    def _read_members(self, stored: bytes | None) -> None:
-        try:
-            self._members = parse_members(stored)
-        except ValueError as error:
-            log.warning("the list of members cannot be read: %s", error)
-
-    def _write_members(self, member: Member) -> None:
-        listed = {each.member_id: each for each in self._listed}
-        if listed.get(member.member_id) != member:
-            listed[member.member_id] = member
-            self._store_members(listed.values())
-
-    def _store_members(self, members: Iterable[Member]) -> None:
-        self._listed = tuple(members)
-        self.store.write_meta([(META_MEMBERS, encode_members(self._listed))], _nothing_whatever)
-
-    def _forget_members(self, now: float) -> None:
-        overdue = [member_id for member_id, left in self._gone.items() if now - left > FORGET]
-        for member_id in overdue:
-            self._store_members(self.remove(member_id))
-
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def new_instance() -> bytes:
-    """Tells two processes of one name apart."""
-    return secrets.token_bytes(16)
 
 
 def _nothing() -> None: ...
@@ -487,6 +447,3 @@ def _nothing_for(_: int) -> None: ...
 
 
 def _nothing_whether(_: bool) -> None: ...
-
-
-def _nothing_whatever(_: BrainError | None) -> None: ...

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from wharf.brain.api.answered import Reply
+from wharf.brain.api.encode import as_member
 from wharf.brain.api.service import fail
 from wharf.brain.errors import BrainError, LeaderFailed, RequestTimeout, TooManyRequests
 from wharf.brain.ha.routes import RANGE, Route, is_serializable, route_of
@@ -63,8 +64,12 @@ class Router:
         time: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
         route: Callable[[str], Route] = route_of,
+        member_id: int = 0,
     ) -> None:
-        """`patience`: seconds a call waits for somebody to lead. `route`: where each method is answered."""
+        """`patience`: seconds a call waits for somebody to lead. `route`: where each method is answered. `member_id`:
+        who answers, whoever has found the answer; 0: that one.
+        """
+        self._member_id = member_id
         self._leader, self._patience, self._time, self._call_later = leader, patience, time, call_later
         self._route = route
         self._waiting: deque[_Waiting] = deque()
@@ -116,7 +121,7 @@ class Router:
             if call.done:
                 return
             if reply is not None:
-                _pass_on(call, reply)
+                self._pass_on(call, reply)
             elif undone:
                 again()
             else:
@@ -211,6 +216,12 @@ class Router:
         self._waiting = kept
         self._look_later()
 
+    def _pass_on(self, call: Call, reply: Reply) -> None:
+        if reply.code:
+            call.finish(reply.code, reply.text)
+        else:
+            call.reply(as_member(reply.response, self._member_id) if self._member_id else reply.response)
+
     def refuse(self, error: BrainError) -> None:
         """Nobody will lead here any more."""
         waiting, self._waiting = self._waiting, deque()
@@ -247,10 +258,3 @@ class ProvenCall:
             self._call.reply_parts(length, parts)
         elif not self._call.done:
             self._otherwise()
-
-
-def _pass_on(call: Call, reply: Reply) -> None:
-    if reply.code:
-        call.finish(reply.code, reply.text)
-    else:
-        call.reply(reply.response)
