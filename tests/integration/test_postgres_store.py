@@ -12,11 +12,16 @@ from brain.engine.conformance import outcomes
 from brain.faulty import ask, fill, running, submit
 from harness.postgres import Postgres
 from integration.pg_kit import authority, engines, leading, run, sql, tables, until
+from wharf.brain.engine import pg_schema
 from wharf.brain.engine.base import EngineCorrupt, EngineError, EngineFull, Table
 from wharf.brain.engine.pg_link import InDoubt
 from wharf.brain.engine.postgres import PostgresEngine
+from wharf.brain.engine.sql import MIGRATIONS
 from wharf.brain.errors import NoSpace
+from wharf.brain.store._codec import encode_kv
+from wharf.brain.store.filling import Filling
 from wharf.brain.store.hashing import verify
+from wharf.brain.store.keys import hkey, lease_key
 from wharf.brain.store.shapes import DeleteOp, PutOp, RangeOp
 from wharf.brain.store.snapshot import check, restore
 
@@ -134,6 +139,30 @@ def test_a_refusal_leaves_everything_as_it_was(
     run(body())
 
 
+def test_a_store_is_filled_begun_anew_and_served(postgres: Postgres, tmp_path: Path) -> None:
+    async def body() -> None:
+        url = postgres.fresh()
+        async with engines(url, tmp_path) as (engine,):
+            for attempt in range(2):
+                filling = Filling(engine, origin=1)
+                assert await filling.begin() == 1
+                now = [(Table.NOW, b"k%05d" % number, kv(b"k%05d" % number, attempt)) for number in range(3000)]
+                await filling.rows([*now, (Table.HISTORY, hkey(b"old", 5), b"v"), (Table.META, lease_key(7), b"lease")])
+                assert tables(engine)[Table.NOW] == [(key, value) for _, key, value in now]
+            await filling.base(9)
+            await filling.finish()
+            assert (engine.position(), tables(engine)) == await authority(url)
+            async with engines(url, tmp_path) as (other,):
+                assert other.position().revision == 9
+                assert tables(other) == tables(engine)
+
+    run(body())
+
+
+def kv(key: bytes, attempt: int) -> bytes:
+    return encode_kv(key, 3, 4, 2, b"%d" % attempt, 0)
+
+
 async def refused(engine: PostgresEngine) -> EngineError:
     with pytest.raises(EngineError) as raised:
         await engine.open()
@@ -151,6 +180,20 @@ def test_a_newer_schema_is_refused_with_a_hint(postgres: Postgres, tmp_path: Pat
 
     run(body())
     assert not list(tmp_path.iterdir())
+
+
+def test_an_older_schema_is_migrated_once(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        url = postgres.fresh()
+        async with engines(url, tmp_path) as (engine,):
+            await (await leading(engine)).commit_some(3)
+        later = ("CREATE TABLE wharf_brain.later (id integer)", "INSERT INTO wharf_brain.later VALUES (1)")
+        monkeypatch.setattr(pg_schema, "MIGRATIONS", (*MIGRATIONS, later))
+        async with engines(url, tmp_path, 3) as made:
+            assert {engine.position().seq for engine in made} == {3}
+        assert await sql(url, "DELETE FROM wharf_brain.later") == "DELETE 1"
+
+    run(body())
 
 
 def test_a_fence_that_is_gone_is_named(postgres: Postgres, tmp_path: Path) -> None:
