@@ -205,6 +205,20 @@ def _checked(bounds: Sequence[float]) -> tuple[float, ...]:
 # --- text 0.0.4 -----------------------------------------------------------------------------------------------------
 
 
+def merged(families: Iterable[Family]) -> list[Family]:
+    """`families`, those of one name as one, as the text format wants it: what several processes count is told
+    together."""
+    found: dict[str, list[Family]] = {}
+    for family in families:
+        found.setdefault(family.name, []).append(family)
+    return [
+        same[0]
+        if len(same) == 1
+        else Family(name, same[0].help, same[0].kind, tuple(sample for family in same for sample in family.samples))
+        for name, same in found.items()
+    ]
+
+
 def render(families: Iterable[Family]) -> bytes:
     """The text exposition of `families`."""
     lines: list[str] = []

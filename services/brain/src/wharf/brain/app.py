@@ -38,6 +38,7 @@ from wharf.brain.store.shapes import RangeOp
 from wharf.brain.tee import Tee
 from wharf.brain.telemetry import trace
 from wharf.brain.watch.hub import Hub
+from wharf.brain.workers.child import Handed, taken
 from wharf.common.config import ConfigError, HelpRequested, Loaded
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry
@@ -53,6 +54,9 @@ _log = get_log("brain")
 def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run `wharf brain` with `argv`; its exit code."""
     environment = os.environ if environment is None else environment
+    handed = taken(argv)
+    if handed is not None:
+        return _serve(handed.config, handed)
     command = find_command(argv)
     if command is not None:
         run, words = command
@@ -68,11 +72,16 @@ def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> i
     except ConfigError as error:
         sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
         return error.exit_code
+    return _serve(loaded.config, None, loaded)
+
+
+def _serve(config: BrainConfig, handed: Handed | None = None, loaded: Loaded[BrainConfig] | None = None) -> int:
     with contextlib.ExitStack() as outputs:
-        _set_up_log(loaded.config, outputs)
-        _tell_warnings(loaded)
+        _set_up_log(config, outputs)
+        if loaded is not None:
+            _tell_warnings(loaded)
         _allow_many_connections()
-        return uvloop.run(_run(loaded.config))
+        return uvloop.run(_run(config, handed))
 
 
 def _allow_many_connections() -> None:
@@ -82,13 +91,13 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: BrainConfig) -> int:
+async def _run(config: BrainConfig, handed: Handed | None) -> int:
     """Serve until told to stop; 1 when the start failed."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    brain = Brain(config)
+    brain = Brain(config, handed)
     try:
         await brain.start()
     except (EngineError, TlsError, OSError, ValueError) as error:
@@ -128,8 +137,10 @@ def _spare_the_collector() -> None:
 class Brain:
     """The parts of one node."""
 
-    def __init__(self, config: BrainConfig) -> None:
+    def __init__(self, config: BrainConfig, handed: Handed | None = None) -> None:
+        """`handed`: what a worker got from the process that started it."""
         self._config = config
+        self._handed = handed
         self._registry = Registry()
         self._draining = False
         self._grpc_health = Health()
@@ -141,8 +152,9 @@ class Brain:
     async def start(self) -> None:
         """Everything up, or an exception; `stop` takes down what is up either way."""
         config, down = self._config, self._down
-        _check_directory(config)
-        mode = await _mode(config, self._registry, down)
+        if self._handed is None:
+            _check_directory(config)
+        mode = await _mode(config, self._handed, self._registry, down)
         store = mode.store
         hub = Hub(store, config.progress_interval, config.max_request_bytes)
         down.callback(hub.close)
@@ -158,13 +170,13 @@ class Brain:
         self.addresses, self.probe_addresses = front.addresses, front.probe_addresses
         self._collect(mode, hub, front)
         down.push_async_callback(mode.hand_over)
-        await mode.begin(hub, api)
+        await mode.begin(hub, api, front)
         self.fatal = asyncio.create_task(mode.wait_fatal())
         down.push_async_callback(_cancel, self.fatal)
         compactor = asyncio.create_task(run_autocompact(store, config.retention))
         down.push_async_callback(_cancel, compactor)
         _log.info(
-            "ready to serve client requests",
+            mode.ready,
             name=config.name,
             addresses=list(self.addresses),
             metrics_addresses=list(self.probe_addresses),
@@ -208,7 +220,15 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _mode(config: BrainConfig, registry: Registry, down: AsyncExitStack) -> Mode:
+async def _mode(config: BrainConfig, handed: Handed | None, registry: Registry, down: AsyncExitStack) -> Mode:
+    if handed is not None:
+        from wharf.brain.workers.worker import Worker  # noqa: PLC0415  only these two need grpcio
+
+        return await Worker.open(handed, down)
+    if config.workers:
+        from wharf.brain.workers.parent import Parent  # noqa: PLC0415
+
+        return await Parent.open(config, registry, down)
     if config.replicated:
         from wharf.brain.replicated import Replicated  # noqa: PLC0415  only this mode needs grpcio, Redis and NATS
 

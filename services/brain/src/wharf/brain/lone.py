@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Protocol
+from typing import Final, Protocol
 
 from wharf.brain.api.members import Alone, Cluster, Member
 from wharf.brain.api.table import Api
 from wharf.brain.config import BrainConfig
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Engine
+from wharf.brain.front import Front
 from wharf.brain.measured import measured
 from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
 from wharf.brain.watch.hub import Hub
 from wharf.common.metrics import Family, Registry
 from wharf.wire.rpc import Method
+
+READY: Final = "ready to serve client requests"
 
 
 class Mode(Protocol):
@@ -24,11 +27,15 @@ class Mode(Protocol):
 
     store: Store
     cluster: Cluster
+    ready: str  # what this process logs once it serves
 
     def methods(self, api: Api) -> Sequence[Method]:
         """What clients are served: `api`'s methods, each answered where it is to be."""
 
-    async def begin(self, hub: Hub, api: Api) -> None:
+    def admitted(self, methods: Sequence[Method]) -> Sequence[Method]:
+        """`methods`, as guarded, with what is to be seen to before anything else."""
+
+    async def begin(self, hub: Hub, api: Api, front: Front) -> None:
         """The listeners are up: take part; returns once requests are answered."""
 
     async def hand_over(self) -> None:
@@ -47,6 +54,8 @@ class Mode(Protocol):
 class Lone:
     """See the module."""
 
+    ready = READY
+
     def __init__(self, store: Store, member: Member) -> None:
         self.store = store
         self.cluster: Cluster = Alone(member, RAFT_TERM)
@@ -64,7 +73,10 @@ class Lone:
     def methods(self, api: Api) -> Sequence[Method]:
         return api.methods
 
-    async def begin(self, hub: Hub, api: Api) -> None:
+    def admitted(self, methods: Sequence[Method]) -> Sequence[Method]:
+        return methods
+
+    async def begin(self, hub: Hub, api: Api, front: Front) -> None:
         """A store that has halted publishes nothing any more: watches end."""
         self.store.on_halt(api.stop_watching)
 

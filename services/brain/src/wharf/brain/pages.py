@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wharf.brain.api.health import HealthPages, Page
-from wharf.common.metrics import CONTENT_TYPE, Registry, render
+from wharf.common.metrics import CONTENT_TYPE, Registry, merged, render
 from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, answer_unserved
 
 
@@ -12,7 +12,7 @@ def http_handler(health: HealthPages, registry: Registry) -> HttpHandler:
 
     def handle(request: HttpRequest) -> HttpResponse:
         if request.path == "/metrics" and request.method in ("GET", "HEAD"):
-            page = Page(200, render(registry.collect()), CONTENT_TYPE)
+            page = Page(200, render(merged(registry.collect())), CONTENT_TYPE)
         else:
             found = health.page(request.method, request.path, request.query)
             if found is None:

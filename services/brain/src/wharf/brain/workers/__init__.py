@@ -1,0 +1,1 @@
+"""Several processes over one LMDB store: one leads, the others read its pages and serve on its port."""
