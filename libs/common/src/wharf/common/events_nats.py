@@ -183,7 +183,7 @@ class EventBus:
         probe_at = CLOCK.now() + PROBE_SECONDS
         while client.is_connected and not self._trouble:
             taken = await self._subscribe(client, taken)
-            while (message := self._outbox.take()) is not None:
+            while not self._trouble and (message := self._outbox.take()) is not None:
                 await client.publish(*message)
             if self._stopping:
                 await client.flush(_CLOSE_SECONDS)
