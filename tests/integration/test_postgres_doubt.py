@@ -351,6 +351,30 @@ def test_a_standby_is_promoted_in_mid_write(tmp_path: Path) -> None:
         run(body())
 
 
+def test_a_host_that_says_nothing_does_not_keep_from_the_next(tmp_path: Path) -> None:
+    """The primary is frozen, its connections live on; the standby takes over, and the replaced one comes back."""
+    with Postgres() as primary, primary.standby() as standby:
+
+        async def body() -> None:
+            url = primary.url_with(standby)
+            async with engines(url, tmp_path, 2) as (engine, follower):
+                leader = await leading(engine)
+                await leader.commit_some(3)
+                primary.pause()
+                await asyncio.to_thread(standby.promote)
+                assert await insist(leader, leader.batch([[(b"k", b"v")]])) >= 1
+                await leader.commit_some(2)
+                await eventually(lambda: _caught_up(follower))
+                primary.resume()  # it takes writes as far as it knows, but acknowledges none
+                assert follower._following is not None
+                follower._reads.drop()
+                await eventually(lambda: _caught_up(follower))
+                async with engines(standby.url, tmp_path) as (fresh,):
+                    assert tables(engine) == tables(follower) == tables(fresh)
+
+        run(body())
+
+
 async def _caught_up(engine: PostgresEngine) -> None:
     await engine.catch_up()
 

@@ -9,7 +9,7 @@ import ssl
 import asyncpg
 import pytest
 from wharf.brain.engine.base import EngineError, EngineFull
-from wharf.brain.engine.pg_link import InDoubt, Link, RolledBack, shown
+from wharf.brain.engine.pg_link import InDoubt, Link, RolledBack, each_host, shown
 
 URL = "postgresql://harbour:t%20ide@a:1,b:2/wharf?sslmode=verify-full&password=other&sslpassword=third"
 
@@ -49,6 +49,14 @@ def test_passwords_are_taken_out() -> None:
     assert text.count("***") == 4
     assert shown("postgresql://u:secret@h/db?password=x") == "PostgreSQL at h/db"
     assert shown("postgresql:///db") == "PostgreSQL at localhost/db"
+
+
+def test_each_host_gets_a_url_of_its_own() -> None:
+    login, options = "postgresql://u:p%40@", "/db?sslmode=require&target_session_attrs=any"
+    assert each_host(f"{login}a:1,b,[::1]:2{options}") == [
+        f"{login}{host}{options}" for host in ("a:1", "b", "[::1]:2")
+    ]
+    assert each_host("postgresql:///db?host=/run") == ["postgresql:///db?host=/run"]
 
 
 def test_who_cannot_be_reached_is_named() -> None:

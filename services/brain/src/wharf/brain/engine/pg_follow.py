@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from wharf.brain.engine.base import (
     META_EPOCH,
@@ -105,20 +106,29 @@ class Following:
         if self._broken:
             await self._load(link)
             return
-        start, log_epoch = self.position, self.log_epoch
-        await self.replica.drained()
-        try:
-            reaches = await link.call(lambda connection: self._follow(link, connection, start, log_epoch), READ_SECONDS)
-        except ValueError as error:
-            raise EngineCorrupt(f"{link.shown}: the log cannot be read: {error}") from error
-        finally:
-            self._holding = False
-        if not reaches:
+        if not await self._read(link):
             await self._load(link)
             return
         await self.replica.drained()
         if self._broken:
             raise EngineError("the replica could not take what was read; it is loaded anew the next time")
+
+    async def _read(self, link: Link) -> bool:
+        """`_follow` by whichever host knows what the replica knows: one that was replaced, and lives, does not."""
+        for hosts_left in reversed(range(link.hosts)):
+            start, log_epoch = self.position, self.log_epoch
+            await self.replica.drained()
+            try:
+                return await link.call(partial(self._follow, link, start, log_epoch), READ_SECONDS)
+            except Diverged:
+                if not hosts_left:
+                    raise
+                link.drop()
+            except ValueError as error:
+                raise EngineCorrupt(f"{link.shown}: the log cannot be read: {error}") from error
+            finally:
+                self._holding = False
+        raise EngineError("the URL names no host")
 
     async def _catch_up(self, earlier: asyncio.Task[Position] | None) -> Position:
         if earlier is not None:
@@ -128,7 +138,7 @@ class Following:
             await self.follow(self._link)
         return self.position
 
-    async def _follow(self, link: Link, connection: Connection, start: Position, log_epoch: int | None) -> bool:
+    async def _follow(self, link: Link, start: Position, log_epoch: int | None, connection: Connection) -> bool:
         """False when the log does not reach back to `start`."""
         async with one_state(connection):
             fence = await read_fence(connection)

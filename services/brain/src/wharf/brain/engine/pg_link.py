@@ -13,10 +13,11 @@ import asyncio
 import logging
 import re
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 from wharf.brain.engine.base import EngineError, EngineFull
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
+HEAD_START = 0.25  # seconds of one host before the next
 LOCK_MS = 4000  # how long a statement waits for another one's row before it gives up, unharmed
 SETTINGS = {
     "application_name": "wharf-brain",
@@ -102,6 +104,7 @@ class Link:
         self.shown = shown(url)
         self.warned = False  # the server has warned since this was last set to False
         self._connection: Connection | None = None
+        self._first = 0  # host to try first, counted round and round
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -140,7 +143,12 @@ class Link:
         """Cut the connection; a question under way ends with InDoubt, and the next one connects anew."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._first += 1  # another server may have become the one that takes writes
             connection.terminate()
+
+    @property
+    def hosts(self) -> int:
+        return len(each_host(self._url))
 
     def shut(self) -> None:
         """`drop`, and never connect again."""
@@ -163,14 +171,12 @@ class Link:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         try:
-            connection: Connection = await asyncpg.connect(
-                self._url,
-                timeout=self._patience,
-                max_cached_statement_lifetime=0,
-                target_session_attrs=None if "target_session_attrs" in self._url else "read-write",
-            )
+            connection = await self._any_host()
         except FAILURES as error:
             raise InDoubt(f"cannot connect: {self._meaning(error)}") from None  # nothing was asked yet
+        if self._closed:
+            connection.terminate()
+            raise InDoubt("the engine is closed")
         self._connection = connection
         connection.add_log_listener(self._on_message)
         self._allow(connection, self._patience)
@@ -185,6 +191,42 @@ class Link:
             log.info("a setting is not taken: %s", meaning)
         finally:
             self._stop_timer()
+        return connection
+
+    async def _any_host(self) -> Connection:
+        """The first that takes writes; each has a short while before the next is tried beside it."""
+        waiting = deque(each_host(self._url))
+        waiting.rotate(-self._first)
+        trying: set[asyncio.Task[Connection]] = set()
+        failure: BaseException | None = None
+        try:
+            while waiting or trying:
+                if waiting:
+                    trying.add(asyncio.create_task(self._one_host(waiting.popleft())))
+                over, trying = await asyncio.wait(
+                    trying, timeout=HEAD_START if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in over:
+                    error = task.exception()
+                    if error is None:
+                        return task.result()
+                    if failure is None or isinstance(failure, asyncpg.TargetServerAttributeNotMatched):
+                        failure = error
+        finally:
+            for task in trying:
+                task.cancel()
+            for late in await asyncio.gather(*trying, return_exceptions=True):
+                if not isinstance(late, BaseException):
+                    late.terminate()
+        raise failure or OSError("the URL names no host")
+
+    async def _one_host(self, url: str) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            url,
+            timeout=self._patience,
+            max_cached_statement_lifetime=0,
+            target_session_attrs=None if "target_session_attrs" in url else "read-write",
+        )
         return connection
 
     def _allow(self, connection: Connection, seconds: float) -> None:
@@ -225,6 +267,15 @@ async def one_state(connection: Connection) -> AsyncIterator[None]:
     """Everything read inside is of one committed state."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         yield
+
+
+def each_host(url: str) -> list[str]:
+    """A URL of one host for each of the hosts in `url`, in order."""
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts:
+        return [url]
+    return [urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in hosts.split(",")]
 
 
 def shown(url: str) -> str:
