@@ -137,8 +137,9 @@ class EventBus:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(**self._options(server))
+                self._trouble = ""  # of an attempt before the one that came through
                 taken = await self._subscribe(client, 0)
-                await client.flush(CONNECT_SECONDS)
+                await _settle(client, CONNECT_SECONDS)
             self.max_payload = client.max_payload
             self.connections += 1
             self._change(True)
@@ -186,7 +187,7 @@ class EventBus:
             while not self._trouble and (message := self._outbox.take()) is not None:
                 await client.publish(*message)
             if self._stopping:
-                await client.flush(_CLOSE_SECONDS)
+                await _settle(client, _CLOSE_SECONDS)
                 return
             if CLOCK.now() >= probe_at:
                 await client.flush(PROBE_SECONDS)
@@ -274,6 +275,13 @@ def _told(error: Exception) -> str:
     if "authorization violation" in text.lower():
         return "the server refuses the user, password or credentials"
     return text or type(error).__name__
+
+
+async def _settle(client: Client, seconds: int) -> None:
+    """Return once the server has taken everything sent so far. The library's question overtakes what it has not written
+    yet; by the first answer it has, so the second answer is the one that counts."""
+    await client.flush(seconds)
+    await client.flush(seconds)
 
 
 async def _abandon(client: Client) -> None:
