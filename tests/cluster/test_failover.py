@@ -162,3 +162,17 @@ def test_a_lone_store_is_killed(new_cluster: Callable[..., Cluster]) -> None:
             cluster.store.start()
             load.wait_for(BETWEEN)
     judge_errors(load, 2)
+
+
+def test_the_witnesses_notice(cluster: Cluster, namespace: str) -> None:
+    """A number that nobody counted up to, and a list at the store that neither clock nor proof asked for."""
+    path = LEASES.collection(namespace)
+    with cluster.api() as api, informers(cluster.plane.kubeconfig, namespace) as watchers:
+        before = Listed.by(cluster)
+        api.post(path, LEASES.create("one", 0))
+        for number in (1, 3):
+            assert api.ask("PATCH", f"{path}/one", LEASES.change(number), "application/merge-patch+json").ok
+        seen = watchers.wait_for(lambda told: told["leases"].found > 0)["leases"]
+        assert seen.problems == ("updated one: number 3 after 1",)
+        api.get(f"/api/v1/namespaces/{namespace}/events")  # of which there is no cache
+        assert Listed.by(cluster).again_since(before) == {("", "events"): 1}
