@@ -54,6 +54,7 @@ DISTRIBUTION = {  # import name → package, where they differ
     "grpc_reflection": "grpcio-reflection",
     "opentelemetry": "opentelemetry-proto",
     "yaml": "pyyaml",
+    "nats": "nats-py",
     "wharf.wire": "wharf-wire",
     "wharf.common": "wharf-common",
     "wharf.brain": "wharf-brain",

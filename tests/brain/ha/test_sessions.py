@@ -10,6 +10,7 @@ from typing import cast
 from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.errors import LeaderFailed, NoLeader
 from wharf.brain.ha.link import Link
+from wharf.brain.ha.readgate import Point
 from wharf.brain.ha.service import ControlServer, ControlService, Session
 from wharf.common.pb.control import control_pb2 as control
 from wharf.wire.rpc import Call, Code
@@ -32,8 +33,8 @@ class FakeHost:
     def proven(self) -> bool:
         return self.proof
 
-    def published(self) -> int:
-        return 42
+    def published(self) -> Point:
+        return Point(42, 7)
 
     def joined(self, session: Session) -> str:
         if not self.refusal:
@@ -59,7 +60,7 @@ class Pair:
         self.service = ControlService(self.host, {TXN: self._txn})
         self.server = ControlServer()
         self.link = Link(control.Hello(name="follower", member_id=5), None)
-        self.indexes: list[tuple[int, int | None]] = []
+        self.indexes: list[tuple[int, Point | None]] = []
         self.opened, self.closed, self.successor = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.link.on_open, self.link.on_closed = self.opened.set, self.closed.set
         self.link.on_hand_over = lambda _: self.successor.set()
@@ -76,8 +77,8 @@ class Pair:
         else:
             call.reply(data[::-1])
 
-    def _index(self, token: int, revision: int | None) -> None:
-        self.indexes.append((token, revision))
+    def _index(self, token: int, point: Point | None) -> None:
+        self.indexes.append((token, point))
         self.indexed.set()
 
     async def ask(self, data: bytes) -> tuple[Reply | None, bool]:
@@ -154,7 +155,7 @@ def test_an_index_is_what_the_leader_has_published() -> None:
         await pair.opened.wait()
         pair.link.ask_index(7)
         await pair.indexed.wait()
-        assert pair.indexes == [(7, 42)]
+        assert pair.indexes == [(7, Point(42, 7))]
 
     play(story)
 

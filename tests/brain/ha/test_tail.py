@@ -191,7 +191,7 @@ def test_a_wanted_revision_is_fetched_at_once_without_events_and_soon_with_them(
         await follower.settle()
         follower.engine.authority = Position(1, 1, 2)
         follower.present.confirmed = 2
-        follower.tail.want(2)
+        follower.tail.want(lambda: follower.present.revision >= 2)
         await follower.until(2)
 
     play(story, connected=True)

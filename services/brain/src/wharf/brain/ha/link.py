@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 from wharf.brain.api.answered import Reply
+from wharf.brain.ha.readgate import Point
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
 
@@ -72,7 +73,7 @@ class Link:
         self.epoch = 0
         self.on_open: Callable[[], None] = _nothing
         self.on_closed: Callable[[], None] = _nothing
-        self.on_index: Callable[[int, int | None], None] = _no_index
+        self.on_index: Callable[[int, Point | None], None] = _no_index
         self.on_hand_over: Callable[[int], None] = _no_successor
 
     @property
@@ -175,7 +176,7 @@ class Link:
     def _take(self, message: control.FromLeader) -> None:
         if message.HasField("index"):
             index = message.index
-            self.on_index(index.token, None if index.refused else index.revision)
+            self.on_index(index.token, None if index.refused else Point(index.revision, index.compact_revision))
         for answer in message.answers:
             question = self._questions.pop(answer.id, None)
             if question is None:
@@ -223,7 +224,7 @@ def _reason(error: BaseException) -> str:
 def _nothing() -> None: ...
 
 
-def _no_index(token: int, revision: int | None) -> None: ...
+def _no_index(token: int, point: Point | None) -> None: ...
 
 
 def _no_successor(successor: int) -> None: ...

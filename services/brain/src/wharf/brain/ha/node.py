@@ -19,7 +19,7 @@ from wharf.brain.errors import BadLeaderTransferee, BrainError, NoLeader, NotLea
 from wharf.brain.ha.election import Election
 from wharf.brain.ha.link import Link
 from wharf.brain.ha.publish import Publisher
-from wharf.brain.ha.readgate import ReadGate
+from wharf.brain.ha.readgate import NOWHERE, Point, ReadGate
 from wharf.brain.ha.role import Do, Happened, Role, step
 from wharf.brain.ha.roll import Roll
 from wharf.brain.ha.tail import Tail
@@ -80,7 +80,7 @@ class HaNode:
         self._index_revision = 0  # the newest a leader has told
         self._asked_at = self._fresh_at = self._heard_at = self._led_at = clock.now()
         self._leaderless = False
-        self._due = (0, 0.0)  # the revision reads have been waiting for longest, and since when
+        self._due = (NOWHERE, 0.0)  # what reads have been waiting for longest, and since when
         self._flying: tuple[object, float] = (None, 0.0)  # the batch the engine has, and since when
         link.on_open, link.on_closed = self._link_opened, self._link_closed
         link.on_index, link.on_hand_over = self._index, self._handed_over
@@ -145,8 +145,8 @@ class HaNode:
 
     # service.Host
 
-    def published(self) -> int:
-        return self.store.revision
+    def published(self) -> Point:
+        return Point(self.store.revision, self.store.compact_revision)
 
     def joined(self, session: Session) -> str:
         hello = session.hello
@@ -198,8 +198,7 @@ class HaNode:
         return self._roll.members()
 
     def is_connected(self, member_id: int) -> bool:
-        sessions = self.service.sessions if self.service is not None else ()
-        return member_id == self.member_id or any(session.hello.member_id == member_id for session in sessions)
+        return member_id == self.member_id or (self.service is not None and self.service.has(member_id))
 
     def remove(self, member_id: int) -> Sequence[Member]:
         return self._roll.without(member_id)
@@ -209,7 +208,8 @@ class HaNode:
             raise NotLeader
         if member_id == self.member_id:
             return
-        if not self.is_connected(member_id):
+        # It may be on its way here, if this leader is a new one.
+        if self.service is None or not await self.service.wait_for(member_id, HAND_OVER_SECONDS):
             raise BadLeaderTransferee
         await self.step_down(member_id)
 
@@ -356,9 +356,9 @@ class HaNode:
 
     # Keeping up
 
-    def _want(self, revision: int) -> None:
-        self._tail.confirmed(revision)
-        self._tail.want(revision)
+    def _want(self, point: Point) -> None:
+        self._tail.confirmed(point.revision)
+        self._tail.want(lambda: self.published().reaches(point))
 
     def _confirm(self) -> None:
         """Ask the leader how far it is, so that what this node has may be shown."""
@@ -369,13 +369,13 @@ class HaNode:
         self._asked_at = self._clock.now()
         self.link.ask_index(token)
 
-    def _index(self, token: int, revision: int | None) -> None:
+    def _index(self, token: int, point: Point | None) -> None:
         self._heard_at = self._clock.now()
-        if revision is not None:
-            self._index_revision = max(self._index_revision, revision)
-            self._tail.confirmed(revision)
+        if point is not None:
+            self._index_revision = max(self._index_revision, point.revision)
+            self._tail.confirmed(point.revision)
             self._note_fresh()
-        self._gate.answered(token, revision)
+        self._gate.answered(token, point)
 
     def _note_fresh(self) -> None:
         if self.store.revision >= self._index_revision:
@@ -383,7 +383,7 @@ class HaNode:
 
     def _moved(self) -> None:
         self._note_fresh()
-        self._gate.shown(self.store.revision)
+        self._gate.shown(self.published())
         self._publisher.flush(self.store.revision)
 
     async def _beat(self) -> None:
@@ -409,7 +409,7 @@ class HaNode:
     def _look_after_reads(self, now: float) -> None:
         """Reads that wait for a revision which does not come try again from the start, as long as they may."""
         due, since = self._due
-        if self._gate.due != due or not self._gate.due:
+        if self._gate.due != due or due is NOWHERE:
             self._due = (self._gate.due, now)
         elif now - since > READ_PATIENCE:
             self._gate.give_up()

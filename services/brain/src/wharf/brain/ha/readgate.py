@@ -10,20 +10,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 Done = Callable[[bool], None]
 """True: read now. False: nobody could say how far the leader is."""
 
 
+class Point(NamedTuple):
+    """How far a node is; neither number ever falls."""
+
+    revision: int
+    compact_revision: int = -1
+
+    def reaches(self, other: Point) -> bool:
+        return self.revision >= other.revision and self.compact_revision >= other.compact_revision
+
+
+NOWHERE = Point(0)
+
+
 class ReadGate:
-    def __init__(self, ask: Callable[[int], None], want: Callable[[int], None]) -> None:
-        """`ask(token)` sends a question; `want(revision)` says that this revision is waited for."""
+    def __init__(self, ask: Callable[[int], None], want: Callable[[Point], None]) -> None:
+        """`ask(token)` sends a question; `want(point)` says that this is waited for."""
         self._ask, self._want = ask, want
         self._gathering: list[Done] = []
         self._asked: list[Done] | None = None  # None: no question is under way
         self._token = 0
-        self._due: deque[tuple[int, list[Done]]] = deque()  # (revision, reads), revisions never fall
-        self._shown = 0
+        self._due: deque[tuple[Point, list[Done]]] = deque()  # reads, in the order they are due
+        self._shown = NOWHERE
 
     def __len__(self) -> int:
         """Reads that wait."""
@@ -35,34 +49,34 @@ class ReadGate:
         return 0 if self._asked is None else self._token
 
     @property
-    def due(self) -> int:
-        """The revision that is waited for longest, 0: none."""
-        return self._due[0][0] if self._due else 0
+    def due(self) -> Point:
+        """What is waited for longest; NOWHERE: nothing is."""
+        return self._due[0][0] if self._due else NOWHERE
 
     def read(self, done: Done) -> None:
         self._gathering.append(done)
         if self._asked is None:
             self._next()
 
-    def answered(self, token: int, revision: int | None) -> None:
+    def answered(self, token: int, point: Point | None) -> None:
         """The leader's answer; None: it cannot prove that it leads. Answers to older questions are passed over."""
         if self._asked is None or token != self._token:
             return
         reads, self._asked = self._asked, None
-        if revision is None:
+        if point is None:
             _tell(reads, False)
-        elif revision <= self._shown:
+        elif self._shown.reaches(point):
             _tell(reads, True)
         else:
-            self._due.append((revision, reads))
-            self._want(revision)
+            self._due.append((point, reads))
+            self._want(point)
         if self._gathering and self._asked is None:
             self._next()
 
-    def shown(self, revision: int) -> None:
-        """The node shows `revision`."""
-        self._shown = revision
-        while self._due and self._due[0][0] <= revision:
+    def shown(self, point: Point) -> None:
+        """The node shows `point`."""
+        self._shown = point
+        while self._due and point.reaches(self._due[0][0]):
             _tell(self._due.popleft()[1], True)
 
     def lost(self) -> None:

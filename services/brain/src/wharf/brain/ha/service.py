@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.errors import LeaderFailed, NoLeader
+from wharf.brain.ha.readgate import Point
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
 from wharf.wire.rpc import Call, Code, UnaryHandler
@@ -35,8 +36,8 @@ class Host(Protocol):
 
     def leads(self) -> bool: ...
     def proven(self) -> bool: ...
-    def published(self) -> int:
-        """Everything acknowledged is at or below this revision."""
+    def published(self) -> Point:
+        """Everything acknowledged is at or below this."""
 
     def joined(self, session: Session) -> str:
         """A follower has come; a text refuses it."""
@@ -60,9 +61,11 @@ class Session:
 
     def take(self, message: control.FromFollower) -> None:
         if message.index_token:
-            revision = self._host.published()
+            point = self._host.published()
             leads = self._host.proven()  # asked last: this process may have slept since it looked
-            self._out.index.CopyFrom(control.Index(token=message.index_token, revision=revision, refused=not leads))
+            index = control.Index(token=message.index_token, refused=not leads)
+            index.revision, index.compact_revision = point
+            self._out.index.CopyFrom(index)
             self.wake.set()
         for question in message.questions:
             self._ask(question)
@@ -121,6 +124,7 @@ class ControlService(stubs.ControlServicer):
         self._host = host
         self._handlers = handlers
         self.sessions: set[Session] = set()
+        self._joined = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -136,6 +140,7 @@ class ControlService(stubs.ControlServicer):
         if refusal:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
         self.sessions.add(session)
+        self._joined.set()
         self._empty.clear()
         welcome = control.Welcome(leader_id=self._host.member_id, epoch=self._host.epoch)
         writer = asyncio.create_task(_write(session, context, welcome))
@@ -158,6 +163,19 @@ class ControlService(stubs.ControlServicer):
 
     async def StepDown(self, request: control.StepDownRequest, context: object) -> control.StepDownResponse:  # noqa: N802  grpcio's name
         return control.StepDownResponse(led=await self._host.step_down(request.successor))
+
+    def has(self, member_id: int) -> bool:
+        """Whether this member is in session here."""
+        return any(session.hello.member_id == member_id for session in self.sessions)
+
+    async def wait_for(self, member_id: int, seconds: float) -> bool:
+        """Until this member is in session, or so many seconds; whether it is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.has(member_id):
+                    self._joined.clear()
+                    await self._joined.wait()
+        return self.has(member_id)
 
     async def wait_empty(self, seconds: float) -> None:
         """Until the last follower has gone, or so many seconds."""

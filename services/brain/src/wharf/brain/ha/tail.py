@@ -46,7 +46,6 @@ class Tail:
         self._engine, self._present, self._events = engine, present, events
         self._confirm, self._diverged = confirm, diverged
         self._kick = asyncio.Event()
-        self._wanted = 0
         self._task: asyncio.Task[None] | None = None
         self.gaps = 0  # times the log was read because events were missing
         self.engine_answers = False
@@ -80,13 +79,12 @@ class Tail:
             self._confirmed(delta.revision)
             self._kick.set()
 
-    def want(self, revision: int) -> None:
-        """Somebody waits for this revision."""
-        self._wanted = max(self._wanted, revision)
+    def want(self, reached: Callable[[], bool]) -> None:
+        """Somebody waits until `reached`: what that takes may be on its way by NATS, else it is in the log."""
         if self._events is None or not self._events.connected:
             self._kick.set()
         else:
-            asyncio.get_running_loop().call_later(PATIENCE, self._look)
+            asyncio.get_running_loop().call_later(PATIENCE, self._look, reached)
 
     def confirmed(self, revision: int) -> None:
         """A leader says that it has published this."""
@@ -97,8 +95,8 @@ class Tail:
         """Events have begun or ceased to come."""
         self._kick.set()
 
-    def _look(self) -> None:
-        if self._present.revision < self._wanted:
+    def _look(self, reached: Callable[[], bool]) -> None:
+        if not reached():
             self._kick.set()
 
     def _confirmed(self, revision: int) -> None:

@@ -24,6 +24,7 @@ from wharf.brain.engine.lmdb import LmdbEngine, LmdbSnapshot
 from wharf.brain.engine.lmdb_follow import place
 from wharf.brain.errors import BrainError, Stopped
 from wharf.brain.front_wire import client_listener
+from wharf.brain.ha.readgate import Point
 from wharf.brain.ha.service import ControlServer, ControlService, Session
 from wharf.brain.lone import Lone
 from wharf.brain.metrics import one
@@ -156,8 +157,8 @@ class Parent:
         """Nobody else can: the store is locked."""
         return True
 
-    def published(self) -> int:
-        return self.store.revision
+    def published(self) -> Point:
+        return Point(self.store.revision, self.store.compact_revision)
 
     def joined(self, session: Session) -> str:
         return ""
@@ -166,7 +167,8 @@ class Parent:
         """Whether a worker lives is seen by its process."""
 
     def status(self) -> control.StatusResponse:
-        return control.StatusResponse(cluster_id=self.cluster_id, member_id=self.member_id, revision=self.published())
+        revision = self.store.revision
+        return control.StatusResponse(cluster_id=self.cluster_id, member_id=self.member_id, revision=revision)
 
     async def step_down(self, successor: int) -> bool:
         """To nobody."""

@@ -216,21 +216,25 @@ class Index(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    COMPACT_REVISION_FIELD_NUMBER: _builtins.int
     token: _builtins.int
     revision: _builtins.int
     """everything acknowledged before the question arrived is at or below it"""
     refused: _builtins.bool
     """this node cannot prove that it leads"""
+    compact_revision: _builtins.int
+    """reads below are refused; -1: never compacted"""
     def __init__(
         self,
         *,
         token: _builtins.int = ...,
         revision: _builtins.int = ...,
         refused: _builtins.bool = ...,
+        compact_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused", "revision", b"revision", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compact_revision", b"compact_revision", "refused", b"refused", "revision", b"revision", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
