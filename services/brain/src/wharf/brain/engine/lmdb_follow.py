@@ -15,7 +15,7 @@ from typing import NoReturn
 from weakref import ref
 
 from wharf.brain.engine import lmdb_dir
-from wharf.brain.engine._lmdb import Env, LmdbError
+from wharf.brain.engine._lmdb import LmdbError
 from wharf.brain.engine.base import Batch, EngineError, Promotion, Resolution
 from wharf.brain.engine.lmdb import LmdbSnapshot
 
