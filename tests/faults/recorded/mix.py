@@ -18,18 +18,20 @@ KEYS = tuple(f"{PREFIX}{number}" for number in range(6))
 class Mix:
     """The requests of one client; it remembers what it was shown, to compare with it later."""
 
-    def __init__(self, client: int, node: str, seed: int, run: str = "") -> None:
+    def __init__(self, client: int, node: str, seed: int, run: str = "", *, reads_only: bool = False) -> None:
         self._client, self._node = client, node
         self._random = random.Random(seed)
         self._run = run  # tells the values of several recordings on one store apart
         self._count = 0
         self._seen: dict[str, int] = {}  # key → its mod revision as last shown
-        self._shapes: list[tuple[int, Callable[[], Request]]] = [
+        reads: list[tuple[int, Callable[[], Request]]] = [
             (22, self._get),
             (8, self._stale_get),
             (5, self._list),
             (4, self._count_keys),
             (3, self._stale_list),
+        ]
+        writes: list[tuple[int, Callable[[], Request]]] = [
             (16, self._put),
             (6, self._delete),
             (2, self._delete_range),
@@ -38,6 +40,7 @@ class Mix:
             (5, self._delete_known),
             (8, self._several),
         ]
+        self._shapes = reads if reads_only else reads + writes
         self._weights = [weight for weight, _ in self._shapes]
 
     def next(self) -> Request:

@@ -7,7 +7,7 @@ clients asked for, so nobody else may write to it meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,14 +54,21 @@ class Recording:
         clients_per_node: int = 2,
         most: int = 3000,
         pause: float = 0.0,
+        readers: Collection[str] = (),
     ) -> None:
+        """`readers`: the addresses whose clients never write."""
         self._addresses = addresses
         self._folder = folder
         self.base, self.live = everything(addresses[0])
         run = f"{self.base}."
         count = range(len(addresses) * clients_per_node)
         self.clients = [
-            RecordedClient(Mix(number, f"n{node}", seed * 100 + number, run), addresses[node], most, pause)
+            RecordedClient(
+                Mix(number, f"n{node}", seed * 100 + number, run, reads_only=addresses[node] in readers),
+                addresses[node],
+                most,
+                pause,
+            )
             for number, node in ((number, number % len(addresses)) for number in count)
         ]
         self.watchers = [
@@ -129,6 +136,19 @@ class Recording:
         """Seconds of the longest time without an acknowledged write from `since` (monotonic nanoseconds) on."""
         return longest_silence(self.requests, since, time.monotonic_ns())
 
+    def _logs(self, last: int) -> tuple[list[Entry], list[str]]:
+        """The log of the first node that has it to `last`, and what is wrong with those of the others."""
+        found = {address: _whole_log(address, self.base + 1, last) for address in self._addresses}
+        faults = [log for log in found.values() if isinstance(log, str)]
+        logs = {address: log for address, log in found.items() if not isinstance(log, str)}
+        if not logs:
+            raise AssertionError("\n".join(faults))
+        first, log = next(iter(logs.items()))
+        for address, other in logs.items():
+            if other != log:
+                faults.append(f"the log of {address} is not that of {first}: {differ(other, log)}")
+        return log, faults
+
     def judge(self, *, compacted: int = 0) -> Judgement:
         """End the load, let every watch come to the end, and judge; every node must serve again.
 
@@ -137,25 +157,33 @@ class Recording:
         for client in self.clients:
             client.end()
         self._alive()
-        last, _ = everything(self._addresses[0])
-        behind = [watcher.name for watcher in self.watchers if not watcher.reached(last, _SETTLE_SECONDS)]
+        last = max(everything(address)[0] for address in self._addresses)
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        faults = [
+            f"{watcher.name} never came to revision {last}"
+            for watcher in self.watchers
+            if not watcher.reached(last, max(0.0, deadline - time.monotonic()))
+        ]
         for watcher in self.watchers:
             watcher.end()
-        logs = [read_log(address, last, start=self.base + 1) for address in self._addresses]
-        told = list(lines(self.requests, logs[0], self.base, self.live))
+        log, others = self._logs(last)
+        faults += others
+        told = list(lines(self.requests, log, self.base, self.live))
         report = check(told, self._folder / "picture.html")
-        truth = truth_of(logs[0], self.live, self.base)
-        faults = [f"{name} never came to revision {last}" for name in behind]
-        faults += [
-            f"the log of {address} is not that of {self._addresses[0]}: {differ(log, logs[0])}"
-            for address, log in zip(self._addresses, logs, strict=True)
-            if log != logs[0]
-        ]
+        truth = truth_of(log, self.live, self.base)
         faults += [fault for watcher in self.watchers for fault in watcher.judge(truth, compacted=compacted)]
         judgement = Judgement(report, self.requests, faults, sum(watcher.streams for watcher in self.watchers))
         if judgement.faults:
             (self._folder / "history.jsonl").write_text("\n".join(told))
         return judgement
+
+
+def _whole_log(address: str, start: int, last: int) -> list[Entry] | str:
+    """The log of one node, or why it is not to be had."""
+    try:
+        return read_log(address, last, start=start)
+    except (grpc.RpcError, AssertionError) as error:
+        return f"the log of {address} is not to be had: {error}"
 
 
 def everything(address: str) -> tuple[int, list[KV]]:

@@ -43,11 +43,21 @@ class Scenario:
 
 
 @contextmanager
-def scenario(cluster: BrainCluster, folder: Path) -> Iterator[Scenario]:
-    """Load on all nodes; the body does the harm and undoes it. Afterwards all must be served and every promise kept."""
+def scenario(cluster: BrainCluster, folder: Path, *, leader_only_reads: bool = False) -> Iterator[Scenario]:
+    """Load on all nodes; the body does the harm and undoes it. Afterwards all must be served and every promise kept.
+
+    `leader_only_reads`: clients of the leader's node do not write. An old leader would be told by the engine at its
+    first write that it leads no more; who is only asked to read must know by itself.
+    """
     leader = cluster.wait_leader()
     recording = Recording(
-        cluster.addresses, next(_SEEDS), folder, clients_per_node=CLIENTS_PER_NODE, most=MOST, pause=PAUSE
+        cluster.addresses,
+        next(_SEEDS),
+        folder,
+        clients_per_node=CLIENTS_PER_NODE,
+        most=MOST,
+        pause=PAUSE,
+        readers=[leader.address] if leader_only_reads else (),
     )
     with recording:
         told = Scenario(cluster, recording, leader)

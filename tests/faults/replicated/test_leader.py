@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from faults.replicated.kit import hold, scenario
 from harness.nodes import BrainCluster
 
@@ -45,9 +46,10 @@ def test_a_freeze_shorter_than_the_lease(cluster: BrainCluster, tmp_path: Path) 
         cluster.thaw(load.leader)
 
 
-def test_a_freeze_longer_than_the_lease(cluster: BrainCluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", [True, False], ids=["its clients read", "its clients write"])
+def test_a_freeze_longer_than_the_lease(cluster: BrainCluster, tmp_path: Path, reads: bool) -> None:
     """What the frozen leader had under way when it wakes up must not land, and its clients must not be lied to."""
-    with scenario(cluster, tmp_path) as load:
+    with scenario(cluster, tmp_path, leader_only_reads=reads) as load:
         cluster.freeze(load.leader)
         cluster.wait_leader(other_than=load.leader, timeout=load.bound())
         load.writes_go_on()

@@ -12,10 +12,11 @@ from wharf.common.pb.etcd import rpc_pb2 as rpc
 from wharf.common.pb.etcd import rpc_pb2_grpc as stubs
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["its clients read", "its clients write"])
 @pytest.mark.parametrize("way", ["both", "down"])
-def test_leader_from_redis(cluster: BrainCluster, tmp_path: Path, way: str) -> None:
+def test_leader_from_redis(cluster: BrainCluster, tmp_path: Path, way: str, reads: bool) -> None:
     """It cannot renew, or does not hear that it has: another one leads, and it serves nobody by itself."""
-    with scenario(cluster, tmp_path) as load:
+    with scenario(cluster, tmp_path, leader_only_reads=reads) as load:
         cluster.partition(load.leader, "redis", way=way)
         cluster.wait_leader(other_than=load.leader, timeout=load.bound())
         load.writes_go_on()
@@ -56,8 +57,9 @@ def test_leader_from_its_followers(cluster: BrainCluster, tmp_path: Path) -> Non
         cluster.heal()
 
 
-def test_leader_from_everything(cluster: BrainCluster, tmp_path: Path) -> None:
-    with scenario(cluster, tmp_path) as load:
+@pytest.mark.parametrize("reads", [True, False], ids=["its clients read", "its clients write"])
+def test_leader_from_everything(cluster: BrainCluster, tmp_path: Path, reads: bool) -> None:
+    with scenario(cluster, tmp_path, leader_only_reads=reads) as load:
         cluster.partition(load.leader, "redis", "nats", "engine", "control")
         cluster.wait_leader(other_than=load.leader, timeout=load.bound())
         load.writes_go_on()
