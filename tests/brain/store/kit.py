@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
-from wharf.brain.engine.base import META_EPOCH, Batch, Engine, Table, Write
+from wharf.brain.engine.base import META_EPOCH, Batch, Engine, LocalEngine, Table, Write
 from wharf.brain.errors import Compacted, FutureRevision
 from wharf.brain.store import keys
 from wharf.brain.store.churn import Change
@@ -118,7 +119,8 @@ class Bench:
 
     def commit(self, writes: Sequence[Write], revision: int) -> None:
         epoch = keys.parse_u64(self.meta(META_EPOCH))
-        self.engine.commit(Batch(epoch, self.reader.revision, revision, writes))
+        local = cast(LocalEngine, self.engine)
+        local.commit(Batch(epoch, self.reader.revision, revision, writes))
 
     def meta(self, key: bytes) -> bytes | None:
         snapshot = self.engine.snapshot()
