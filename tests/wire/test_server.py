@@ -20,6 +20,7 @@ from wharf.wire.h2 import PREFACE
 from wharf.wire.http import HttpRequest, HttpResponse
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import Code, Kind, Method
+from wharf.wire.server import GrpcServer, ListenerConfig, bind
 from wire.net import ECHO, WAIT, ask_raw, dial, eventually, serving
 from wire.pair import Pair, raw_frame
 
@@ -200,6 +201,24 @@ def test_a_peer_that_does_not_read_is_cut_off(closing: bool) -> None:
                     peer.sendall(raw_frame(6, 0, 0, bytes(8)) * 10)  # a ping flood: it is to be closed
                 await eventually(lambda: not server.connections)
         assert pulled < 50 << 20
+
+    uvloop.run(main())
+
+
+def test_a_port_is_shared_only_by_those_who_say_so() -> None:
+    async def main() -> None:
+        async with serving() as alone:
+            with pytest.raises(OSError, match="cannot listen"):
+                await GrpcServer({}, [ListenerConfig(port=alone.ports[0], reuse_port=True)]).start()
+        one = GrpcServer({}, [ListenerConfig(reuse_port=True)])
+        await one.start()
+        other = GrpcServer({}, [ListenerConfig(port=one.ports[0], reuse_port=True)])
+        await other.start()
+        assert one.ports == other.ports
+        with pytest.raises(OSError, match="cannot listen"):
+            bind(ListenerConfig(port=one.ports[0]))
+        await other.close()
+        await one.close()
 
     uvloop.run(main())
 
