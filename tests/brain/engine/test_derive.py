@@ -7,9 +7,9 @@ from brain.engine.histories import BATCHES, Txn, Writer
 from hypothesis import given
 from hypothesis import strategies as st
 from wharf.brain.engine.base import Batch, Table
-from wharf.brain.engine.derive import deleted_keys, derive, kv_of
+from wharf.brain.engine.derive import deleted_keys, derive
 from wharf.brain.engine.memory import MemoryEngine
-from wharf.brain.store._codec import encode_kv, event_frame
+from wharf.brain.store._codec import encode_kv, event_frame, event_kv
 from wharf.brain.store.keys import skey
 
 
@@ -48,7 +48,7 @@ def test_batches_may_be_derived_together(batches: list[list[Txn]]) -> None:
 @given(st.integers(0, 1), st.binary(min_size=1, max_size=300), st.binary(max_size=40_000))
 def test_the_key_value_of_an_event_is_found(kind: int, key: bytes, value: bytes) -> None:
     kv = encode_kv(key, 3, 4, 2, value, 7)
-    assert kv_of(event_frame(kind, kv)) == kv
+    assert event_kv(event_frame(kind, kv)) == kv
 
 
 def test_deletions_are_found_by_storage_key() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from wharf.brain.engine.base import Table, Write
-from wharf.brain.store._codec import split_log
+from wharf.brain.store._codec import event_kv, split_log
 from wharf.brain.store.keys import hkey, log_key, skey
 
 DELETED = 1
@@ -40,25 +40,11 @@ def derive(base: int, records: Iterable[bytes], before: Callable[[bytes], bytes 
                 prev = before(stored) if held is _UNKNOWN else now[stored]
                 if prev is not None:
                     writes.append((Table.HISTORY, hkey(key, revision), prev))
-            now[stored] = None if kind == DELETED else kv_of(event)
+            now[stored] = None if kind == DELETED else event_kv(event)
     writes += [(Table.NOW, stored, value) for stored, value in now.items()]
     return Derived(writes, now)
-
-
-def kv_of(event: bytes) -> bytes:
-    """The serialized KeyValue of a framed event, as `split_log` gives it."""
-    at = _after_varint(event, 1)
-    if event[at] == 0x08:
-        at += 2
-    return event[_after_varint(event, at + 1) :]
 
 
 def deleted_keys(record: bytes) -> list[bytes]:
     """Storage keys that a record's transaction deletes. ValueError when it is malformed."""
     return [skey(key) for kind, key, _, _ in split_log(record) if kind == DELETED]
-
-
-def _after_varint(data: bytes, at: int) -> int:
-    while data[at] & 0x80:
-        at += 1
-    return at + 1
