@@ -32,9 +32,11 @@ key_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
 collect() {
     say "collecting pinned wheels"
-    # The image's Python may be of an older patch release than this one: take what either needs.
+    # The image's Python may be of an older patch release than this one: take what either needs. Hashes are checked here;
+    # what had to be built from source has another one afterwards.
     sed "s/ ; python_full_version [^\\\\]*//" requirements/runtime.txt > $context/wanted.txt
-    $python -m pip download --quiet --require-hashes --only-binary :all: -d "$1" -r $context/wanted.txt
+    $python -m pip wheel --quiet --require-hashes --no-deps --no-build-isolation -w "$1" -r $context/wanted.txt
+    sed -n "s/^\([^ ].*\) \\\\$/\1/p" requirements/runtime.txt > "$1/pinned.txt"
 }
 
 wheel() {
@@ -58,7 +60,7 @@ if [[ " $* " = *" kube "* ]]; then
     done
 fi
 rm -rf $context/backing
-cp -R requirements/runtime.txt deploy/pki.py deploy/backing $context/
+cp -R deploy/pki.py deploy/backing $context/
 [ -z "$prepare_only" ] || exit 0
 for target in "$@"; do
     say "building wharf-$target:$version"

@@ -160,8 +160,14 @@ state = "{self._folder}/containerd-state"
 
     def import_images(self, archive: Path) -> None:
         """Images that pods may then name; nothing is pulled here."""
-        ctr = ("ctr", "--address", self._socket, "--namespace", "k8s.io")
-        run(*self.sandbox.enter(*ctr, "images", "import", archive))
+        self._ctr("images", "import", archive)
+
+    def kill_container(self, identifier: str) -> None:
+        """SIGKILL to a container's process, by the id in its pod's status ("containerd://…")."""
+        self._ctr("tasks", "kill", "--signal", "SIGKILL", identifier.removeprefix("containerd://"))
+
+    def _ctr(self, *words: str | Path) -> None:
+        run(*self.sandbox.enter("ctr", "--address", self._socket, "--namespace", "k8s.io", *words))
 
     def stop(self) -> None:
         """Kubelet and kube-proxy first: nobody restarts what is being ended. Containers end with the sandbox."""

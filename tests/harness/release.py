@@ -47,7 +47,14 @@ class Release:
         self._store, self._peer, self._backing = (
             Authority(self.folder / name, f"{name}-ca") for name in ("store", "peer", "backing")
         )
-        self._client = self._store.client("client", "kube-apiserver")
+
+    def client_pair(self) -> KeyPair:
+        """What opens the client port."""
+        return self._store.client("client", "kube-apiserver")
+
+    def peer_pair(self) -> KeyPair:
+        """What opens the control port."""
+        return self._peer.server("peer", (f"{NAME}-nodes.{NAMESPACE}.svc",))
 
     def prepare(self) -> None:
         """The namespace, every Secret, and PostgreSQL, Redis and NATS, serving."""
@@ -61,7 +68,7 @@ class Release:
     def _make_secrets(self) -> None:
         service = f"{NAME}.{NAMESPACE}.svc"
         self._pair_secret("brain-tls", self._store, self._store.server("server", (service,)))
-        self._pair_secret("brain-peer", self._peer, self._peer.server("peer", (f"{NAME}-nodes.{NAMESPACE}.svc",)))
+        self._pair_secret("brain-peer", self._peer, self.peer_pair())
         self._pair_secret("brain-backing", self._backing, self._backing.client("brain", "wharf"))
         passwords = {name: secrets.token_urlsafe(12) for name in ("postgres", "redis")}
         extra = {
@@ -111,14 +118,14 @@ class Release:
         chart = str(ROOT / "charts" / "wharf")
         self.helm(verb, "store", chart, *(f"--set={pair}" for pair in values), "--wait", "--timeout=180s")
 
-    def etcdctl(self, *words: str) -> str:
-        """etcdctl on the node, through the Service, by the name its certificate carries."""
+    def etcdctl(self, *words: str, endpoints: str = f"https://{NAME}.{NAMESPACE}.svc:2379") -> str:
+        """etcdctl on the node; through the Service, by the name its certificate carries, unless told otherwise."""
         address = self.kubectl.json("-n", NAMESPACE, "get", "service", NAME)["spec"]["clusterIP"]
-        host = f"{NAME}.{NAMESPACE}.svc"
         hosts = self.folder / "hosts"
-        hosts.write_text(f"127.0.0.1 localhost\n{address} {host}\n")
-        tls = [f"--cacert={self._store.cert}", f"--cert={self._client.cert}", f"--key={self._client.key}"]
-        command = [str(build(["etcdctl"])["etcdctl"]), f"--endpoints=https://{host}:2379", *tls, *words]
+        hosts.write_text(f"127.0.0.1 localhost\n{address} {NAME}.{NAMESPACE}.svc\n")
+        client = self.client_pair()
+        tls = [f"--cacert={self._store.cert}", f"--cert={client.cert}", f"--key={client.key}"]
+        command = [str(build(["etcdctl"])["etcdctl"]), f"--endpoints={endpoints}", *tls, *words]
         named = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "etcdctl"]
         done = subprocess.run(
             self.node.sandbox.enter(*named, *command), capture_output=True, text=True, timeout=60, check=False
@@ -126,17 +133,24 @@ class Release:
         assert done.returncode == 0, f"etcdctl {' '.join(words)}: {done.stderr}"
         return done.stdout
 
+    def pods(self) -> dict[str, str]:
+        """Brain's pods that are not on their way out: name → address ("" as long as there is none)."""
+        words = ("get", "pods", "-l", "app.kubernetes.io/component=brain")
+        listed = self.kubectl.json("-n", NAMESPACE, *words)["items"]
+        staying = [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
+        return {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in staying}
+
     def leaders(self) -> dict[str, bool]:
-        """Each pod the store knows of, and whether it leads; by addresses, which no certificate can know before."""
-        words = ("endpoint", "status", "--cluster", "--insecure-skip-tls-verify", "--write-out=json")
-        listed: list[dict[str, Any]] = json.loads(self.etcdctl(*words))
-        pods = self.kubectl.json("-n", NAMESPACE, "get", "pods")["items"]
-        names = {pod["status"].get("podIP"): pod["metadata"]["name"] for pod in pods}
+        """Each pod and whether it leads; asked by addresses, which no certificate can know before."""
+        pods = self.pods()
+        endpoints = ",".join(f"https://{address}:2379" for address in pods.values())
+        words = ("endpoint", "status", "--insecure-skip-tls-verify", "--write-out=json")
+        listed: list[dict[str, Any]] = json.loads(self.etcdctl(*words, endpoints=endpoints))
+        status = {one["Endpoint"]: one["Status"] for one in listed}
         return {
-            names.get(one["Endpoint"].removeprefix("https://").removesuffix(":2379"), one["Endpoint"]): (
-                one["Status"]["leader"] == one["Status"]["header"]["member_id"]
-            )
-            for one in listed
+            name: status[url]["leader"] == status[url]["header"]["member_id"]
+            for name, address in pods.items()
+            if (url := f"https://{address}:2379") in status
         }
 
     def logs(self) -> str:
