@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from wharf.common.parsers import hide_password
 
 log = get_log("common.lease")
 
+_TLS_HINT: Final = " (TLS; see rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile in the Redis URL)"
 _SHARE: Final = 3  # of the lease's time; the longest a call may take
 
 # A record keeps promising the longest time anybody before may believe, until its holder knows better.
@@ -130,7 +131,9 @@ class RedisLease:
         self._limit = ttl_ms / 1000 / _SHARE
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._connection = _connection(url, self._limit)
+        self._url = url
+        self._writer: asyncio.StreamWriter | None = None
+        self._connection = _connection(url, self._limit, self._greet)
 
     async def acquire(self, record: Record) -> Won | Held:
         """Take the lease if it is free (or this holder's already)."""
@@ -159,6 +162,7 @@ class RedisLease:
         """Let go of the connection; a later call would make a new one."""
         async with self._lock:
             await self._connection.disconnect()
+            await self._abandon()
 
     async def _ask(self, script: str, record: Record | None) -> tuple[Any, float, float]:
         """One script's answer, and the clock before it was sent and after it was answered."""
@@ -169,6 +173,8 @@ class RedisLease:
                 try:
                     if not self._connection.is_connected:
                         self.contact += 1
+                        # A new one reads the certificate files again; the library's would keep what it had read.
+                        self._connection = _connection(self._url, self._limit, self._greet)
                         await self._connection.connect()  # type: ignore[no-untyped-call]
                     return await self._run(script, words)
                 except BaseException:
@@ -182,7 +188,8 @@ class RedisLease:
         except ResponseError as error:
             raise LeaseUnavailable(f"{self._address} refuses: {hide_password(str(error))}") from None
         except (RedisError, OSError, ValueError) as error:
-            raise LeaseUnavailable(f"no contact to {self._address}: {hide_password(str(error))}") from None
+            reason = f"no contact to {self._address}: {hide_password(str(error))}"
+            raise LeaseUnavailable(f"{reason}{_TLS_HINT if 'SSL' in reason else ''}") from None
 
     async def _run(self, script: str, words: Sequence[Any]) -> tuple[Any, float, float]:
         connection, sent_at = self._connection, self._clock.now()
@@ -196,9 +203,14 @@ class RedisLease:
             answer = await connection.read_response()
         return answer, sent_at, self._clock.now()
 
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """Keep hold of the transport: the library forgets it before it is closed."""
+        self._writer = getattr(connection, "_writer", None)
+        await connection.on_connect()
+
     async def _abandon(self) -> None:
         """Close at once. Over TLS an orderly end would wait for a server that may never answer."""
-        writer: asyncio.StreamWriter | None = getattr(self._connection, "_writer", None)
+        writer, self._writer = self._writer, None
         if writer is not None:
             writer.transport.abort()
         await self._connection.disconnect(nowait=True)
@@ -212,12 +224,13 @@ class RedisLease:
             return None
 
 
-def _connection(url: str, limit: float) -> AbstractConnection:
+def _connection(url: str, limit: float, greet: Callable[[AbstractConnection], Awaitable[None]]) -> AbstractConnection:
     """Not connected yet, and without any of the library's own repetitions."""
     options: dict[str, Any] = dict(parse_url(url))
     kind = options.pop("connection_class", Connection)
     options |= {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
     options |= {"socket_timeout": None, "socket_connect_timeout": limit, "health_check_interval": 0}
+    options["redis_connect_func"] = greet
     try:
         connection: AbstractConnection = kind(**options)
     except TypeError:
