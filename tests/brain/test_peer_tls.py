@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from wharf.brain.config import BrainConfig, load_config
 from wharf.brain.ha.link import Link
-from wharf.brain.replicated import channel_credentials, server_credentials
+from wharf.brain.replicated import peer_tls
 from wharf.cli.kube.pki import Authority
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
@@ -67,15 +67,16 @@ async def outcome(leader: BrainConfig, follower: BrainConfig) -> str:
     """ "open" when the follower gets a session with the leader, else why not."""
     server, opened, heard = grpc.aio.server(), asyncio.Event(), Heard()
     stubs.add_ControlServicer_to_server(Welcoming(), server)
-    credentials = server_credentials(leader)
-    assert credentials is not None
-    port = server.add_secure_port("127.0.0.1:0", credentials)
+    here, there = peer_tls(leader), peer_tls(follower)
+    assert here is not None
+    assert there is not None
+    port = server.add_secure_port("127.0.0.1:0", here.server())
     await server.start()
     logger = logging.getLogger("wharf.brain.ha.link")
     before = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(heard)
-    link = Link(control.Hello(name="follower"), channel_credentials(follower), follower.peer_server_name)
+    link = Link(control.Hello(name="follower"), there.channel, follower.peer_server_name)
     link.on_open = opened.set
     link.target(f"127.0.0.1:{port}")
     tasks = [asyncio.create_task(one) for one in (link.run(), opened.wait(), heard.event.wait())]

@@ -235,7 +235,7 @@ def test_etcdctl_moves_the_leader(cluster: BrainCluster) -> None:
 def test_a_node_that_lags_or_knows_no_leader_is_alive_and_not_ready(cluster: BrainCluster) -> None:
     leader = cluster.wait_leader()
     node = cluster.others(leader)[0]
-    assert page(node, "/readyz")[0] == 200
+    _until(lambda: page(node, "/readyz")[0] == 200)
     cluster.partition(leader, "control")
     _until(lambda: page(node, "/readyz")[0] == 503)
     assert page(node, "/livez")[0] == 200

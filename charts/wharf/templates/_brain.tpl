@@ -151,6 +151,9 @@ spec:
 - --listen-peer-urls={{ include "wharf.brain.peerScheme" . }}://0.0.0.0:2380
 - --initial-advertise-peer-urls={{ include "wharf.brain.peerScheme" . }}://$(POD_IP):2380
 - --election-timeout={{ int64 $brain.replicated.electionTimeoutMs }}
+{{- if not $brain.replicated.peerTls.enabled }}
+- --unsafe-no-peer-tls
+{{- end }}
 {{- else }}
 - --advertise-client-urls={{ $scheme }}://{{ include "wharf.brain.name" . }}.{{ .Release.Namespace }}.svc:2379
 {{- end }}

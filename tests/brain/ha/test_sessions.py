@@ -11,7 +11,8 @@ from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.errors import LeaderFailed, NoLeader
 from wharf.brain.ha.link import Link
 from wharf.brain.ha.readgate import Point
-from wharf.brain.ha.service import ControlServer, ControlService, Session
+from wharf.brain.ha.service import ControlServer, ControlService
+from wharf.brain.ha.session import Session
 from wharf.common.pb.control import control_pb2 as control
 from wharf.wire.rpc import Call, Code
 

@@ -134,6 +134,7 @@ def test_plaintext_has_no_trace_of_tls(render: Render) -> None:
     documents = render(*plain, *accepted, replicated=True, tls=False)
     args = container(documents)["args"]
     assert "--initial-advertise-peer-urls=http://$(POD_IP):2380" in args
+    assert "--unsafe-no-peer-tls" in args
     assert not [word for word in args if "cert" in word or "ca-file" in word]
     assert [one["name"] for one in pod(documents)["volumes"]] == ["data"]
 

@@ -28,7 +28,7 @@ from wharf.brain.api.table import Api, with_tools
 from wharf.brain.api.tasks import Tasks
 from wharf.brain.autocompact import run_autocompact
 from wharf.brain.commands import find_command
-from wharf.brain.config import BrainConfig, join_warnings, load_config
+from wharf.brain.config import BrainConfig, exposed, join_warnings, load_config
 from wharf.brain.engine.base import EngineError
 from wharf.brain.front import Front, front_for
 from wharf.brain.lone import Lone, Mode
@@ -99,7 +99,10 @@ async def _run(config: BrainConfig, handed: Handed | None) -> int:
         loop.add_signal_handler(number, stop.set)
     brain = Brain(config, handed)
     try:
-        await brain.start()
+        if not await _started(brain, stop):
+            _log.info("stopped before it served")
+            await brain.stop()
+            return 0
     except (EngineError, TlsError, OSError, ValueError) as error:
         _log.error("cannot start", reason=str(error))
         await brain.stop()
@@ -110,6 +113,18 @@ async def _run(config: BrainConfig, handed: Handed | None) -> int:
     await brain.stop()
     _log.info("stopped")
     return 3 if reason else 0
+
+
+async def _started(brain: Brain, stop: asyncio.Event) -> bool:
+    """False when told to stop meanwhile: a start may wait for others as long as it takes."""
+    starting, told = asyncio.create_task(brain.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+    await _cancel(told)
+    if not starting.done():
+        await _cancel(starting)
+        return False
+    await starting
+    return True
 
 
 async def _ended(stop: asyncio.Event, brain: Brain) -> str:
@@ -282,5 +297,11 @@ def _tell_warnings(loaded: Loaded[BrainConfig]) -> None:
         _log.warn("flags of etcd that have no meaning here are ignored", flags=list(ignored))
     for line in others:
         _log.warn(line)
+    for urls, what in (
+        (loaded.config.listen_client_urls, "read and write everything, Secrets too: give --cert-file and --key-file"),
+        (loaded.config.listen_peer_urls if loaded.config.replicated else (), "write everything: use https"),
+    ):
+        if plain := exposed(urls):
+            _log.warn(f"plain http beyond loopback: whoever reaches it can {what}", urls=list(plain))
     if loaded.config.unsafe_no_fsync:
         _log.warn("--unsafe-no-fsync: acknowledged writes are lost when this machine crashes")

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from wharf.brain.etcd_flags import IGNORED_SWITCHES, IGNORED_VALUES, WITHOUT_MEANING
 from wharf.common.config import Ignored, Loaded, Schema, load, option
 from wharf.common.parsers import (
     BOOLEAN,
@@ -151,6 +152,12 @@ class BrainConfig:
     peer_server_name: str = option(STRING, "", help="Name in nodes' certificates, if not the URL's.", group="Nodes")
     peer_client_cert_auth: bool = option(
         BOOLEAN, False, help="Require certificates of other nodes (needs --peer-trusted-ca-file).", group="Nodes"
+    )
+    unsafe_no_peer_tls: bool = option(
+        BOOLEAN,
+        False,
+        help="Take plain http on --listen-peer-urls beyond loopback: whoever reaches that port can write everything.",
+        group="Nodes",
     )
     listen_metrics_urls: tuple[Url, ...] = option(
         _LISTEN, (), help="More places for /metrics and the health endpoints, without the API.", group="Clients"
@@ -306,6 +313,12 @@ class BrainConfig:
                 _check_listen_url("listen-peer-urls", url)
             if len({url.scheme for url in urls}) != 1:
                 raise ValueError("--listen-peer-urls and --initial-advertise-peer-urls must all be http or all https")
+            if not self.unsafe_no_peer_tls and (open_ := exposed(self.listen_peer_urls)):
+                raise ValueError(
+                    f"--listen-peer-urls: {', '.join(open_)} lets whoever reaches it write everything: use https with "
+                    "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file (or, on a network that nobody else "
+                    "is in, --unsafe-no-peer-tls)"
+                )
             if urls[0].scheme == "https" and (self.peer_cert_file is None or self.peer_trusted_ca_file is None):
                 raise ValueError("https peer URLs need --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")
 
@@ -355,6 +368,15 @@ class BrainConfig:
         return self.otlp_endpoint or (self.distributed_tracing_address if self.enable_distributed_tracing else "")
 
 
+def exposed(found: Sequence[Url]) -> tuple[str, ...]:
+    """Those of these listen URLs that are plain and can be reached from other machines."""
+    return tuple(
+        url.text
+        for url in found
+        if url.scheme == "http" and url.host != "localhost" and not ip_address(url.host).is_loopback
+    )
+
+
 def _check_listen_url(flag: str, url: Url) -> None:
     if url.port is None:
         raise ValueError(f"--{flag}: {url.text} needs a port")
@@ -388,39 +410,14 @@ def parse_retention(mode: str, text: str) -> Retention:
     return Retention(seconds=seconds)
 
 
-WITHOUT_MEANING: Final = "it has no meaning for this store"
-
-_IGNORED_VALUES: Final = """
-wal-dir listen-client-http-urls max-snapshots max-wals snapshot-count heartbeat-interval
-backend-bbolt-freelist-type backend-batch-interval backend-batch-limit raft-read-timeout
-raft-write-timeout
-initial-cluster initial-cluster-state initial-cluster-token discovery discovery-endpoints
-discovery-token discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout
-discovery-cert discovery-key discovery-cacert discovery-user discovery-password discovery-proxy discovery-srv
-discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file
-peer-client-cert-file peer-client-key-file peer-crl-file peer-cert-allowed-cn
-peer-cert-allowed-hostname self-signed-cert-validity cors host-whitelist logger log-rotation-config-json auth-token
-bcrypt-cost corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
-downgrade-check-time warning-apply-duration warning-unary-request-duration bootstrap-defrag-threshold-megabytes
-max-learners snapshot-catchup-entries feature-gates proxy
-""".split()  # noqa: SIM905
-
-_IGNORED_SWITCHES: Final = """
-initial-election-tick-advance socket-reuse-port socket-reuse-address discovery-insecure-transport
-discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote peer-auto-tls
-peer-skip-client-san-verification enable-log-rotation enable-pprof enable-grpc-gateway enable-v2 debug
-initial-corrupt-check compact-hash-check-enabled enable-lease-checkpoint enable-lease-checkpoint-persist memory-mlock
-txn-mode-write-with-shared-buffer stop-grpc-service-on-defrag force-new-cluster
-""".split()  # noqa: SIM905 as above
-
 SCHEMA: Final = Schema(
     shape=BrainConfig,
     program="wharf brain",
     service="brain",
     summary="brain serves etcd's v3 API from one embedded store. Flags are etcd's where the meaning is.",
     ignored=[
-        *(Ignored(name, WITHOUT_MEANING) for name in _IGNORED_VALUES),
-        *(Ignored(name, WITHOUT_MEANING, switch=True) for name in _IGNORED_SWITCHES),
+        *(Ignored(name, WITHOUT_MEANING) for name in IGNORED_VALUES),
+        *(Ignored(name, WITHOUT_MEANING, switch=True) for name in IGNORED_SWITCHES),
     ],
     epilog="Besides the server: `wharf brain snapshot save FILE`, `restore FILE` and `check PATH`, each with --help.",
     sections={"client-transport-security": "", "peer-transport-security": "peer-"},

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, cast
 
-import grpc
 from wharf.brain.api.members import Cluster, Member, member_id_of
 from wharf.brain.api.table import Api
 from wharf.brain.config import BrainConfig
@@ -20,6 +19,7 @@ from wharf.brain.ha.election import Election
 from wharf.brain.ha.link import Link
 from wharf.brain.ha.metrics import node_families
 from wharf.brain.ha.node import HaNode
+from wharf.brain.ha.peer_tls import PeerFiles, PeerTls
 from wharf.brain.ha.publish import Publisher
 from wharf.brain.ha.router import Router
 from wharf.brain.ha.service import ControlServer, ControlService
@@ -49,17 +49,19 @@ class Replicated:
 
     ready = READY
 
-    def __init__(self, config: BrainConfig, store: Store, node: HaNode, router: Router) -> None:
+    def __init__(self, config: BrainConfig, store: Store, node: HaNode, router: Router, tls: PeerTls | None) -> None:
         self.store = store
         self.cluster: Cluster = node
         self.node = node
         self._config = config
         self._server = ControlServer()
         self._router = router
+        self._tls = tls
 
     @classmethod
     async def open(cls, config: BrainConfig, registry: Registry, down: AsyncExitStack) -> Replicated:
         """Everything but taking part; EngineError, OSError or ValueError when that cannot be."""
+        tls = peer_tls(config)
         engine = cast(SharedEngine, open_engine(config.engine_url, replica_in=config.directory))
         down.push_async_callback(engine.aclose)
         await _open(engine)
@@ -80,7 +82,7 @@ class Replicated:
 
         address = config.initial_advertise_peer_urls[0].authority
         election = Election(lease, member.member_id, address, config.election_timeout)
-        link = Link(_hello(store, member), channel_credentials(config), config.peer_server_name)
+        link = Link(_hello(store, member), None if tls is None else tls.channel, config.peer_server_name)
         node = HaNode(store, engine, election, link, tail_of, publisher, member)
         if bus is not None:
             bus.subscribe(subject, node.event)
@@ -89,7 +91,7 @@ class Replicated:
         loop = asyncio.get_running_loop()
         patience = WAIT * config.election_timeout / 1000
         router = Router(node, patience, loop.time, loop.call_later, member_id=member.member_id)
-        made = cls(config, store, node, router)
+        made = cls(config, store, node, router, tls)
         down.push_async_callback(made.close)
         return made
 
@@ -105,7 +107,7 @@ class Replicated:
         handlers = {
             method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
         }
-        service = node.service = ControlService(node, handlers)
+        service = node.service = ControlService(node, handlers, self._config.receive_max)
         first = asyncio.Event()
 
         def changed() -> None:
@@ -115,7 +117,7 @@ class Replicated:
 
         node.on_change, node.on_leaderless, node.on_term = changed, api.leaderless, api.set_term
         addresses = [url.authority for url in self._config.listen_peer_urls]
-        await self._server.start(service, addresses, server_credentials(self._config))
+        await self._server.start(service, addresses, None if self._tls is None else self._tls.server())
         node.start(hub)
         await first.wait()
 
@@ -144,7 +146,7 @@ class Replicated:
 async def _open(engine: SharedEngine) -> None:
     """Wait for an engine that is still coming up; what is wrong with it otherwise ends the start."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + OPEN_SECONDS
+    until, told = loop.time() + OPEN_SECONDS, ""
     while True:
         try:
             await engine.open()
@@ -152,7 +154,9 @@ async def _open(engine: SharedEngine) -> None:
         except EngineError as error:
             if loop.time() > until:
                 raise
-            _log.warn("the engine cannot be opened yet, trying on", reason=str(error))
+            if str(error) != told:
+                told = str(error)
+                _log.warn("the engine cannot be opened yet, trying on", reason=told, for_seconds=OPEN_SECONDS)
         await asyncio.sleep(0.5)
 
 
@@ -184,23 +188,10 @@ def _hello(store: Store, member: Member) -> control.Hello:
     )
 
 
-def channel_credentials(config: BrainConfig) -> grpc.ChannelCredentials | None:
-    """For sessions with other nodes; None: the peer URLs are plain."""
-    if config.listen_peer_urls[0].scheme != "https":
-        return None
-    key, cert, ca = (
-        path.read_bytes() if path is not None else None
-        for path in (config.peer_key_file, config.peer_cert_file, config.peer_trusted_ca_file)
-    )
-    return grpc.ssl_channel_credentials(ca, key, cert)
-
-
-def server_credentials(config: BrainConfig) -> grpc.ServerCredentials | None:
-    """As above, for who listens."""
+def peer_tls(config: BrainConfig) -> PeerTls | None:
+    """TLS between nodes; None: the peer URLs are plain. ValueError for files that cannot be used."""
     if config.listen_peer_urls[0].scheme != "https":
         return None
     if config.peer_key_file is None or config.peer_cert_file is None or config.peer_trusted_ca_file is None:
         raise ValueError("https peer URLs need --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")
-    pair = (config.peer_key_file.read_bytes(), config.peer_cert_file.read_bytes())
-    ca = config.peer_trusted_ca_file.read_bytes()
-    return grpc.ssl_server_credentials([pair], ca, require_client_auth=True)
+    return PeerTls(PeerFiles(config.peer_cert_file, config.peer_key_file, config.peer_trusted_ca_file))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 from wharf.brain.api.answered import Reply
+from wharf.brain.errors import RequestTooLarge
+from wharf.brain.ha.limits import BATCH_BYTES, MOST_IN_BATCH
 from wharf.brain.ha.readgate import Point
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
@@ -34,6 +37,7 @@ OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+TLS_HINT: Final = " (TLS; see --peer-cert-file, --peer-trusted-ca-file and --peer-server-name, there and here)"
 _EXPECTED_NAME: Final = "grpc.ssl_target_name_override"
 RETRY: Final = 0.1  # seconds until a session that could not be had is tried again
 OPEN_SECONDS: Final = 2.0  # for a session to open
@@ -54,9 +58,14 @@ class Link:
     """See the module. For the loop thread; callbacks are plain functions set before `run`."""
 
     def __init__(
-        self, hello: control.Hello, credentials: grpc.ChannelCredentials | None, server_name: str = ""
+        self,
+        hello: control.Hello,
+        credentials: Callable[[], grpc.ChannelCredentials] | None,
+        server_name: str = "",
     ) -> None:
-        """`server_name` is what a leader's certificate must carry where its address is not in it."""
+        """`credentials` of each new connection; None: they are plain. `server_name` is what a leader's certificate must
+        carry where its address is not in it.
+        """
         self._hello = hello
         self._credentials = credentials
         self._options = (*OPTIONS, (_EXPECTED_NAME, server_name)) if server_name else OPTIONS
@@ -65,8 +74,9 @@ class Link:
         self._wake = asyncio.Event()
         self._next_id = 0
         self._questions: dict[int, _Question] = {}
-        self._unsent: list[int] = []
-        self._cancelled: list[int] = []
+        self._unsent: deque[int] = deque()
+        self._cancelled: deque[int] = deque()
+        self._question_max = 0  # bytes the leader takes; 0: it has not said
         self._index_token = 0
         self._complaint = ("", "")
         self.leader_id = 0  # of the open session, 0: none is open
@@ -151,7 +161,7 @@ class Link:
     def _channel(self, address: str) -> grpc.aio.Channel:
         if self._credentials is None:
             return grpc.aio.insecure_channel(address, options=OPTIONS)
-        return grpc.aio.secure_channel(address, self._credentials, options=self._options)
+        return grpc.aio.secure_channel(address, self._credentials(), options=self._options)
 
     async def _write(self, call: Any) -> None:
         while True:
@@ -160,17 +170,31 @@ class Link:
             await call.write(self._message())
 
     def _message(self) -> control.FromFollower:
-        message = control.FromFollower(cancelled=self._cancelled, index_token=self._index_token)
-        self._cancelled, self._index_token = [], 0
-        for number in self._unsent:
+        """As much as goes into one message; the rest wakes the writer again."""
+        cancelled = [self._cancelled.popleft() for _ in range(min(len(self._cancelled), MOST_IN_BATCH))]
+        message = control.FromFollower(cancelled=cancelled, index_token=self._index_token)
+        self._index_token = 0
+        size = 0
+        while self._unsent and len(message.questions) < MOST_IN_BATCH:
+            number = self._unsent[0]
             question = self._questions.get(number)
             if question is not None:
-                question.sent = True
-                message.questions.add(
-                    id=number, method=question.path, request=question.request, traceparent=question.traceparent
-                )
-                question.request = b""
-        self._unsent = []
+                question_size = len(question.request) + len(question.path) + len(question.traceparent) + 16
+                if self._question_max and len(question.request) > self._question_max:
+                    del self._questions[number]
+                    question.done(Reply(RequestTooLarge.code, RequestTooLarge.text, b""), False)
+                elif size and size + question_size > BATCH_BYTES:
+                    break
+                else:
+                    size += question_size
+                    question.sent = True
+                    message.questions.add(
+                        id=number, method=question.path, request=question.request, traceparent=question.traceparent
+                    )
+                    question.request = b""
+            self._unsent.popleft()
+        if self._unsent or self._cancelled:
+            self._wake.set()
         return message
 
     def _take(self, message: control.FromLeader) -> None:
@@ -195,13 +219,15 @@ class Link:
             log.info("no session with the leader at %s: %s", address, reason)
 
     def _opened(self, welcome: control.Welcome) -> None:
-        self.leader_id, self.epoch = welcome.leader_id, welcome.epoch
+        self.leader_id, self.epoch, self._question_max = welcome.leader_id, welcome.epoch, welcome.question_max
         self.on_open()
 
     def _closed(self) -> None:
         was_open, self.leader_id = self.open, 0
         questions, self._questions = self._questions, {}
-        self._unsent, self._cancelled, self._index_token = [], [], 0
+        self._unsent.clear()
+        self._cancelled.clear()
+        self._index_token = 0
         self._wake.clear()
         if was_open:
             self.on_closed()
@@ -217,7 +243,9 @@ class Link:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name} {error.details()}"
+        details = error.details() or ""
+        hint = TLS_HINT if "handshake" in details.lower() else ""
+        return f"{error.code().name} {details}{hint}"
     return str(error) or type(error).__name__
 
 

@@ -21,14 +21,15 @@ from wharf.brain.ha.link import Link
 from wharf.brain.ha.publish import Publisher
 from wharf.brain.ha.readgate import NOWHERE, Point, ReadGate
 from wharf.brain.ha.role import Do, Happened, Role, step
-from wharf.brain.ha.roll import Roll
+from wharf.brain.ha.roll import Roll, refusal
 from wharf.brain.ha.tail import Tail
 from wharf.common.clock import CLOCK, Clock
 from wharf.common.pb.control import control_pb2 as control
 
 if TYPE_CHECKING:
     from wharf.brain.api.answered import Reply
-    from wharf.brain.ha.service import ControlService, Session
+    from wharf.brain.ha.service import ControlService
+    from wharf.brain.ha.session import Session
     from wharf.brain.store.store import Store
     from wharf.brain.watch.hub import Hub
     from wharf.wire.rpc import Call
@@ -150,18 +151,16 @@ class HaNode:
 
     def joined(self, session: Session) -> str:
         hello = session.hello
-        if hello.cluster_id != self.cluster_id:
-            return f"this is cluster {self.cluster_id:x}, not {hello.cluster_id:x}: is --engine the same on all nodes?"
-        others = self.service.sessions if self.service is not None else ()
-        if hello.member_id == self.member_id or any(
-            other.hello.member_id == hello.member_id and other.hello.instance != hello.instance for other in others
-        ):
-            return f"another node is called {hello.name!r} already: give each node a --name of its own"
-        self._roll.joined(Member(hello.member_id, hello.name, tuple(hello.client_urls), tuple(hello.peer_urls)))
-        return ""
+        others = [other.hello for other in self.service.sessions] if self.service is not None else []
+        refused = refusal(hello, self.cluster_id, self.member_id, others)
+        if refused:
+            return refused
+        member = Member(hello.member_id, hello.name, tuple(hello.client_urls), tuple(hello.peer_urls))
+        return "" if self._roll.joined(member) else "the cluster has as many members as can be"
 
     def left(self, session: Session) -> None:
-        self._roll.left(session.hello.member_id, self._clock.now())
+        if not self.is_connected(session.hello.member_id):
+            self._roll.left(session.hello.member_id, self._clock.now())
 
     def status(self) -> control.StatusResponse:
         position = self.engine.position()

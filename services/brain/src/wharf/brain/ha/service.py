@@ -10,34 +10,38 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import grpc
 import grpc.aio
-from wharf.brain.api.answered import AnsweredCall, Reply
-from wharf.brain.errors import LeaderFailed, NoLeader
-from wharf.brain.ha.readgate import Point
+from wharf.brain.errors import NoLeader
+from wharf.brain.ha.limits import (
+    BATCH_BYTES,
+    HANDSHAKE_SECONDS,
+    HELLO_SECONDS,
+    IDLE_SECONDS,
+    MOST_CALLS,
+    MOST_CALLS_OF_CONNECTION,
+    MOST_CONNECTIONS,
+    MOST_SESSIONS,
+    OVERHEAD_BYTES,
+)
+from wharf.brain.ha.session import Broken, Leader, Session
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
-from wharf.wire.rpc import Call, Code, UnaryHandler
+from wharf.wire.rpc import UnaryHandler
 
 log = logging.getLogger(__name__)
 
-MOST_UNDER_WAY: Final = 50_000  # questions of one follower
+DEFAULT_QUESTION_MAX: Final = 2 << 20  # bytes; what clients may send by default
 
 
-class Host(Protocol):
+class Host(Leader, Protocol):
     """The node."""
 
     cluster_id: int
     member_id: int
     epoch: int
-
-    def leads(self) -> bool: ...
-    def proven(self) -> bool: ...
-    def published(self) -> Point:
-        """Everything acknowledged is at or below this."""
 
     def joined(self, session: Session) -> str:
         """A follower has come; a text refuses it."""
@@ -47,80 +51,14 @@ class Host(Protocol):
     async def step_down(self, successor: int) -> bool: ...
 
 
-class Session:
-    """One follower's."""
-
-    def __init__(self, host: Host, handlers: Mapping[str, UnaryHandler], hello: control.Hello) -> None:
-        self.hello = hello
-        self._host = host
-        self._handlers = handlers
-        self._calls: dict[int, AnsweredCall] = {}
-        self._out = control.FromLeader()
-        self.wake = asyncio.Event()
-        self.ended = asyncio.Event()
-
-    def take(self, message: control.FromFollower) -> None:
-        if message.index_token:
-            point = self._host.published()
-            leads = self._host.proven()  # asked last: this process may have slept since it looked
-            index = control.Index(token=message.index_token, refused=not leads)
-            index.revision, index.compact_revision = point
-            self._out.index.CopyFrom(index)
-            self.wake.set()
-        for question in message.questions:
-            self._ask(question)
-        for number in message.cancelled:
-            call = self._calls.pop(number, None)
-            if call is not None:
-                call.cancel()
-
-    def hand_over(self, successor: int) -> None:
-        """This node leads no more."""
-        self._out.hand_over.CopyFrom(control.HandOver(successor=successor))
-        self.wake.set()
-
-    def message(self) -> control.FromLeader:
-        """What there is to say."""
-        out, self._out = self._out, control.FromLeader()
-        return out
-
-    def close(self) -> None:
-        """Nobody waits for answers any more."""
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.cancel()
-
-    def _ask(self, question: control.Question) -> None:
-        handler = self._handlers.get(question.method)
-        if handler is None:
-            self._answer(question.id, Reply(Code.UNIMPLEMENTED, f"unknown method {question.method}", b""))
-        elif not self._host.leads() or len(self._calls) >= MOST_UNDER_WAY:
-            self._undone(question.id)
-        else:
-            metadata = ((b"traceparent", question.traceparent),) if question.traceparent else ()
-            call = AnsweredCall(question.method, partial(self._answer, question.id), metadata)
-            self._calls[question.id] = call
-            handler(question.request, cast(Call, call))
-
-    def _answer(self, number: int, reply: Reply) -> None:
-        self._calls.pop(number, None)
-        if (reply.code, reply.text) == (NoLeader.code, NoLeader.text):
-            self._undone(number)
-            return
-        if not reply.code and not self._host.proven():
-            reply = Reply(LeaderFailed.code, LeaderFailed.text, b"")
-        self._out.answers.add(id=number, code=reply.code, text=reply.text, response=reply.response)
-        self.wake.set()
-
-    def _undone(self, number: int) -> None:
-        self._out.answers.add(id=number, undone=True)
-        self.wake.set()
-
-
 class ControlService(stubs.ControlServicer):
     """See the module."""
 
-    def __init__(self, host: Host, handlers: Mapping[str, UnaryHandler]) -> None:
+    def __init__(
+        self, host: Host, handlers: Mapping[str, UnaryHandler], question_max: int = DEFAULT_QUESTION_MAX
+    ) -> None:
+        """`question_max`: bytes of the largest request that is taken from a follower."""
+        self.question_max = question_max
         self._host = host
         self._handlers = handlers
         self.sessions: set[Session] = set()
@@ -130,19 +68,20 @@ class ControlService(stubs.ControlServicer):
 
     async def Session(self, request_iterator: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]  # noqa: N802  grpcio's name
         """Until the follower goes, or this node stops."""
-        first = await context.read()
-        if not isinstance(first, control.FromFollower) or not first.HasField("hello"):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
+        session = Session(self._host, self._handlers, await _hello(context))
         if not self._host.leads():
             await context.abort(grpc.StatusCode.UNAVAILABLE, NoLeader.text)
-        session = Session(self._host, self._handlers, first.hello)
+        if len(self.sessions) >= MOST_SESSIONS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MOST_SESSIONS} sessions already")
         refusal = self._host.joined(session)
         if refusal:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
-        self.sessions.add(session)
+        _add(session, self.sessions)
         self._joined.set()
         self._empty.clear()
-        welcome = control.Welcome(leader_id=self._host.member_id, epoch=self._host.epoch)
+        welcome = control.Welcome(
+            leader_id=self._host.member_id, epoch=self._host.epoch, question_max=self.question_max
+        )
         writer = asyncio.create_task(_write(session, context, welcome))
         reader = asyncio.create_task(_read(session, context))
         ended = asyncio.create_task(session.ended.wait())
@@ -157,6 +96,9 @@ class ControlService(stubs.ControlServicer):
                 self._empty.set()
             session.close()
             self._host.left(session)
+        if session.fault:
+            log.warning("the session with %r was ended: %s", session.hello.name, session.fault)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, session.fault)
 
     async def Status(self, request: control.StatusRequest, context: object) -> control.StatusResponse:  # noqa: N802  grpcio's name
         return self._host.status()
@@ -188,9 +130,35 @@ class ControlService(stubs.ControlServicer):
             session.hand_over(successor)
 
 
+def _add(session: Session, sessions: set[Session]) -> None:
+    """A process has one session: an older one of the same is what is left of a connection it has given up."""
+    for older in tuple(sessions):
+        if session.hello.instance and older.hello.instance == session.hello.instance:
+            sessions.discard(older)
+            older.end()
+    sessions.add(session)
+
+
+async def _hello(context: Any) -> control.Hello:
+    """The first message, which must come soon."""
+    first: object = None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HELLO_SECONDS):
+            first = await context.read()
+    if not isinstance(first, control.FromFollower) or not first.HasField("hello"):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
+        raise AssertionError("abort raises")
+    return first.hello
+
+
 async def _read(session: Session, context: Any) -> None:
     while isinstance(message := await context.read(), control.FromFollower):
-        session.take(message)
+        try:
+            session.take(message)
+        except Broken as error:
+            session.end(str(error))
+            return
+        await session.room()
 
 
 async def _write(session: Session, context: Any, welcome: control.Welcome) -> None:
@@ -214,8 +182,13 @@ class ControlServer:
     ) -> None:
         """OSError when an address cannot be had."""
         options = (
-            ("grpc.max_receive_message_length", -1),
+            # One question alone, or a batch of smaller ones; answers may be as large as a store's.
+            ("grpc.max_receive_message_length", max(BATCH_BYTES, service.question_max) + OVERHEAD_BYTES),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", MOST_CALLS_OF_CONNECTION),
+            ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+            ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
             ("grpc.http2.max_ping_strikes", 0),  # pings that were held up on their way come together
@@ -223,7 +196,7 @@ class ControlServer:
             ("grpc.keepalive_time_ms", 2_000),
             ("grpc.keepalive_timeout_ms", 2_000),
         )
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MOST_CALLS)
         stubs.add_ControlServicer_to_server(service, server)
         ports = []
         for address in addresses:
@@ -242,5 +215,5 @@ class ControlServer:
         if self._server is not None and self._service is not None:
             await self._service.wait_empty(grace)
             for session in tuple(self._service.sessions):
-                session.ended.set()
+                session.end()
             await self._server.stop(grace)

@@ -25,7 +25,8 @@ from wharf.brain.engine.lmdb_follow import place
 from wharf.brain.errors import BrainError, Stopped
 from wharf.brain.front_wire import client_listener
 from wharf.brain.ha.readgate import Point
-from wharf.brain.ha.service import ControlServer, ControlService, Session
+from wharf.brain.ha.service import ControlServer, ControlService
+from wharf.brain.ha.session import Session
 from wharf.brain.lone import Lone
 from wharf.brain.metrics import one
 from wharf.brain.workers.child import Child, Handed, start
@@ -99,7 +100,7 @@ class Parent:
         handlers = {
             method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
         }
-        await self._server.start(ControlService(self, handlers), [self._control], None)
+        await self._server.start(ControlService(self, handlers, self._config.receive_max), [self._control], None)
         self._config = _for_workers(self._config, front.addresses)
         served = [asyncio.Event() for _ in range(self._config.workers)]
         self._tasks += [asyncio.create_task(self._keep(worker, first)) for worker, first in enumerate(served)]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63ontrol/control.proto\x12\x10wharf.control.v1\"v\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63lient_urls\x18\x05 \x03(\t\x12\x11\n\tpeer_urls\x18\x06 \x03(\t\"\x8d\x01\n\x0c\x46romFollower\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x17.wharf.control.v1.Hello\x12-\n\tquestions\x18\x02 \x03(\x0b\x32\x1a.wharf.control.v1.Question\x12\x11\n\tcancelled\x18\x03 \x03(\x04\x12\x13\n\x0bindex_token\x18\x04 \x01(\x04\"L\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x04 \x01(\x0c\"\xba\x01\n\nFromLeader\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.wharf.control.v1.Welcome\x12)\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x18.wharf.control.v1.Answer\x12&\n\x05index\x18\x03 \x01(\x0b\x32\x17.wharf.control.v1.Index\x12-\n\thand_over\x18\x04 \x01(\x0b\x32\x1a.wharf.control.v1.HandOver\"+\n\x07Welcome\x12\x11\n\tleader_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"R\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x0e\n\x06undone\x18\x05 \x01(\x08\"S\n\x05Index\x12\r\n\x05token\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x04 \x01(\x03\"\x1d\n\x08HandOver\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"\xb2\x02\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x11\n\tleader_id\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x18\n\x10\x61pplied_revision\x18\x08 \x01(\x04\x12\x13\n\x0b\x61pplied_seq\x18\t \x01(\x04\x12\x13\n\x0blag_seconds\x18\n \x01(\x01\x12\x15\n\rlease_seconds\x18\x0b \x01(\x01\x12\x18\n\x10\x65vents_connected\x18\x0c \x01(\x08\x12\x11\n\tfollowers\x18\r \x03(\x04\x12\x10\n\x08watchers\x18\x0e \x01(\x03\x12\x0f\n\x07version\x18\x0f \x01(\t\"$\n\x0fStepDownRequest\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x1f\n\x10StepDownResponse\x12\x0b\n\x03led\x18\x01 \x01(\x08\x32\xf6\x01\n\x07\x43ontrol\x12K\n\x07Session\x12\x1e.wharf.control.v1.FromFollower\x1a\x1c.wharf.control.v1.FromLeader(\x01\x30\x01\x12K\n\x06Status\x12\x1f.wharf.control.v1.StatusRequest\x1a .wharf.control.v1.StatusResponse\x12Q\n\x08StepDown\x12!.wharf.control.v1.StepDownRequest\x1a\".wharf.control.v1.StepDownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63ontrol/control.proto\x12\x10wharf.control.v1\"v\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63lient_urls\x18\x05 \x03(\t\x12\x11\n\tpeer_urls\x18\x06 \x03(\t\"\x8d\x01\n\x0c\x46romFollower\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x17.wharf.control.v1.Hello\x12-\n\tquestions\x18\x02 \x03(\x0b\x32\x1a.wharf.control.v1.Question\x12\x11\n\tcancelled\x18\x03 \x03(\x04\x12\x13\n\x0bindex_token\x18\x04 \x01(\x04\"L\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x04 \x01(\x0c\"\xba\x01\n\nFromLeader\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.wharf.control.v1.Welcome\x12)\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x18.wharf.control.v1.Answer\x12&\n\x05index\x18\x03 \x01(\x0b\x32\x17.wharf.control.v1.Index\x12-\n\thand_over\x18\x04 \x01(\x0b\x32\x1a.wharf.control.v1.HandOver\"A\n\x07Welcome\x12\x11\n\tleader_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0cquestion_max\x18\x03 \x01(\r\"R\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x0e\n\x06undone\x18\x05 \x01(\x08\"S\n\x05Index\x12\r\n\x05token\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x04 \x01(\x03\"\x1d\n\x08HandOver\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"\xb2\x02\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x11\n\tleader_id\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x18\n\x10\x61pplied_revision\x18\x08 \x01(\x04\x12\x13\n\x0b\x61pplied_seq\x18\t \x01(\x04\x12\x13\n\x0blag_seconds\x18\n \x01(\x01\x12\x15\n\rlease_seconds\x18\x0b \x01(\x01\x12\x18\n\x10\x65vents_connected\x18\x0c \x01(\x08\x12\x11\n\tfollowers\x18\r \x03(\x04\x12\x10\n\x08watchers\x18\x0e \x01(\x03\x12\x0f\n\x07version\x18\x0f \x01(\t\"$\n\x0fStepDownRequest\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x1f\n\x10StepDownResponse\x12\x0b\n\x03led\x18\x01 \x01(\x08\x32\xf6\x01\n\x07\x43ontrol\x12K\n\x07Session\x12\x1e.wharf.control.v1.FromFollower\x1a\x1c.wharf.control.v1.FromLeader(\x01\x30\x01\x12K\n\x06Status\x12\x1f.wharf.control.v1.StatusRequest\x1a .wharf.control.v1.StatusResponse\x12Q\n\x08StepDown\x12!.wharf.control.v1.StepDownRequest\x1a\".wharf.control.v1.StepDownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FROMLEADER']._serialized_start=386
   _globals['_FROMLEADER']._serialized_end=572
   _globals['_WELCOME']._serialized_start=574
-  _globals['_WELCOME']._serialized_end=617
-  _globals['_ANSWER']._serialized_start=619
-  _globals['_ANSWER']._serialized_end=701
-  _globals['_INDEX']._serialized_start=703
-  _globals['_INDEX']._serialized_end=786
-  _globals['_HANDOVER']._serialized_start=788
-  _globals['_HANDOVER']._serialized_end=817
-  _globals['_STATUSREQUEST']._serialized_start=819
-  _globals['_STATUSREQUEST']._serialized_end=834
-  _globals['_STATUSRESPONSE']._serialized_start=837
-  _globals['_STATUSRESPONSE']._serialized_end=1143
-  _globals['_STEPDOWNREQUEST']._serialized_start=1145
-  _globals['_STEPDOWNREQUEST']._serialized_end=1181
-  _globals['_STEPDOWNRESPONSE']._serialized_start=1183
-  _globals['_STEPDOWNRESPONSE']._serialized_end=1214
-  _globals['_CONTROL']._serialized_start=1217
-  _globals['_CONTROL']._serialized_end=1463
+  _globals['_WELCOME']._serialized_end=639
+  _globals['_ANSWER']._serialized_start=641
+  _globals['_ANSWER']._serialized_end=723
+  _globals['_INDEX']._serialized_start=725
+  _globals['_INDEX']._serialized_end=808
+  _globals['_HANDOVER']._serialized_start=810
+  _globals['_HANDOVER']._serialized_end=839
+  _globals['_STATUSREQUEST']._serialized_start=841
+  _globals['_STATUSREQUEST']._serialized_end=856
+  _globals['_STATUSRESPONSE']._serialized_start=859
+  _globals['_STATUSRESPONSE']._serialized_end=1165
+  _globals['_STEPDOWNREQUEST']._serialized_start=1167
+  _globals['_STEPDOWNREQUEST']._serialized_end=1203
+  _globals['_STEPDOWNRESPONSE']._serialized_start=1205
+  _globals['_STEPDOWNRESPONSE']._serialized_end=1236
+  _globals['_CONTROL']._serialized_start=1239
+  _globals['_CONTROL']._serialized_end=1485
 # @@protoc_insertion_point(module_scope)

@@ -160,17 +160,21 @@ class Welcome(_message.Message):
 
     LEADER_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    QUESTION_MAX_FIELD_NUMBER: _builtins.int
     leader_id: _builtins.int
     epoch: _builtins.int
+    question_max: _builtins.int
+    """bytes of the largest request taken; 0: not told"""
     def __init__(
         self,
         *,
         leader_id: _builtins.int = ...,
         epoch: _builtins.int = ...,
+        question_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "leader_id", b"leader_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "leader_id", b"leader_id", "question_max", b"question_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
