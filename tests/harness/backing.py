@@ -87,8 +87,11 @@ class Nats(Daemon):
         password: str = "",
         tls: bool = False,
         max_payload: int = 1 << 20,
+        settings: Sequence[str] = (),
     ) -> None:
+        """`settings`: further lines of its configuration."""
         super().__init__("nats", folder)
+        self.settings = tuple(settings)
         self.user, self.password, self.max_payload = user, password, max_payload
         self.certificates = Certificates(self.folder / "pki") if tls else None
 
@@ -103,7 +106,7 @@ class Nats(Daemon):
         return f"{'nats' if self.certificates is None else 'tls'}://{login}{LOOPBACK}:{port}"
 
     def prepare(self) -> None:
-        lines = [f'listen: "{LOOPBACK}:{self.port}"', f"max_payload: {self.max_payload}"]
+        lines = [f'listen: "{LOOPBACK}:{self.port}"', f"max_payload: {self.max_payload}", *self.settings]
         if self.user:
             lines.append(f'authorization {{ user: "{self.user}", password: "{self.password}" }}')
         if self.certificates is not None:

@@ -51,7 +51,7 @@ def test_a_server_dies_and_comes_back_on_its_port(kind: Callable[[], Daemon]) ->
 def test_a_paused_server_is_frozen_whole_and_goes_on(kind: Callable[[], Daemon]) -> None:
     with kind() as server:
         server.pause()
-        assert {state(pid) for pid in tree(server.process.pid)} == {"T"}
+        assert {state(pid) for pid in tree(server.process.pid)} <= {"T", "Z"}  # a dead child waits for its parent
         server.resume()
         assert "T" not in {state(pid) for pid in tree(server.process.pid)}
         server.pause()

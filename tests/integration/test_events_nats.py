@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import nkeys
 import pytest
 from harness.backing import Nats
 from harness.daemon import LOOPBACK, lasting_port
@@ -340,6 +344,48 @@ def test_a_wrong_password_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_no_login_is_sent_in_the_clear_where_tls_is_asked_for(nats: Nats, caplog: pytest.LogCaptureFixture) -> None:
     assert "offers no TLS" in refusal(nats.url.replace("nats://", "tls://pilot:p%40ss@"), caplog)
+
+
+def key(kind: int) -> nkeys.KeyPair:
+    return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), kind))
+
+
+def public(pair: nkeys.KeyPair) -> str:
+    return bytes(pair.public_key).decode()
+
+
+def token(signer: nkeys.KeyPair, subject: nkeys.KeyPair, **claims: object) -> str:
+    """What an operator's tools make: a JSON web token of NATS."""
+    body = {"jti": public(subject), "iat": 1_700_000_000, "iss": public(signer), "sub": public(subject)}
+    parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, body | {"name": "test", "nats": claims | {"version": 2}}]
+    text = b".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
+    return b".".join((text, base64.urlsafe_b64encode(signer.sign(text)).rstrip(b"="))).decode()
+
+
+def test_a_credentials_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main(url: str, file: Path) -> None:
+        async with pair(url, credentials_file=file) as (speaker, listener):
+            speaker.bus.publish(SUBJECT, b"signed")
+            await listener.until(lambda: bool(listener.heard))
+
+    kinds = (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER, nkeys.PREFIX_BYTE_ACCOUNT)
+    operator, account, user, stranger = map(key, kinds)
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
+    unbounded: dict[str, object] = {"subs": -1, "data": -1, "payload": -1}
+    known = token(operator, account, type="account", limits=limits | {"wildcards": True})
+    settings = [f"operator: {token(operator, operator, type='operator')}", "resolver: MEMORY"]
+    settings.append(f"resolver_preload: {{ {public(account)}: {known} }}")
+    files = {}
+    for name, signer in (("good", account), ("bad", stranger)):
+        files[name] = tmp_path / f"{name}.creds"
+        lines = ["-----BEGIN NATS USER JWT-----", token(signer, user, type="user", **unbounded)]
+        lines += ["------END NATS USER JWT------", "", "-----BEGIN USER NKEY SEED-----"]
+        lines += [bytes(user.seed).decode(), "------END USER NKEY SEED------", ""]
+        files[name].write_text("\n".join(lines))
+    with Nats(settings=settings) as server:
+        asyncio.run(main(server.url, files["good"]))
+        assert "refuses the user, password or credentials" in refusal(server.url, caplog, credentials_file=files["bad"])
+        assert "No such file" in refusal(server.url, caplog, credentials_file=tmp_path / "none.creds")
 
 
 def test_what_is_no_nats_server_is_told(caplog: pytest.LogCaptureFixture) -> None:
