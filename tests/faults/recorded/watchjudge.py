@@ -104,9 +104,10 @@ class _Judge:
     def answer(self, delivery: Delivery, start: int) -> None:
         if delivery.revision < self.header and not delivery.canceled:
             self.fault("header", f"goes back from {self.header} to {delivery.revision}")
-        self.header = max(self.header, delivery.revision)
-        if delivery.created:
+        if delivery.created:  # its header tells where the store is, the headers of what follows where this watch is
             self.seen = self.seen if start else delivery.revision
+        else:
+            self.header = max(self.header, delivery.revision)
         if delivery.canceled:
             if not delivery.compacted or delivery.compacted > self.compacted or start >= delivery.compacted:
                 self.fault("canceled", f"a watch from {start}, with compaction at {self.compacted}: {delivery}")
