@@ -94,7 +94,8 @@ def terminate(cluster: BrainCluster, leader: BrainNode) -> None:
 
 
 def step_down(cluster: BrainCluster, leader: BrainNode) -> None:
-    words = [str(Path(sys.prefix) / "bin" / "wharf"), "brain", "step-down", f"127.0.0.1:{leader.control_port}"]
+    words = [str(Path(sys.prefix) / "bin" / "wharf"), "brain", "step-down"]
+    words.append(f"--endpoint=http://127.0.0.1:{leader.control_port}")
     threading.Thread(target=subprocess.run, args=(words,), kwargs={"check": True}).start()
 
 
