@@ -188,3 +188,27 @@ def test_who_leads_no_more_remembers_what_hangs_on_leases() -> None:
         assert both.leader.leases.time_to_live(9).keys == (b"a",)
 
     play(story)
+
+
+def test_what_never_landed_changes_nothing_that_hangs_on_leases() -> None:
+    """Else a lease of a later term would take keys with it that were never its own, or leave its own behind."""
+
+    async def story(both: Two) -> None:
+        for lease_id in (8, 9):
+            await ask(both.leader.leases.grant, lease_id, 60)
+        await submit(both.leader, PutOp(b"a", b"1"))
+        await submit(both.leader, PutOp(b"b", b"1", 9))
+        await submit(both.leader, PutOp(b"c", b"1", 8))
+        promotion = await both.engine.promote()
+        lost = [
+            asyncio.create_task(submit(both.leader, PutOp(b"a", b"2", 9))),
+            asyncio.create_task(submit(both.leader, PutOp(b"b", b"2"))),
+            asyncio.create_task(ask(both.leader.leases.revoke, 8)),
+        ]
+        assert [type(each) for each in await asyncio.gather(*lost, return_exceptions=True)] == [NoLeader] * 3
+        both.leader.follow(NoLeader())
+        both.leader.lead(promotion.epoch)
+        assert both.leader.leases.time_to_live(9).keys == (b"b",)
+        assert both.leader.leases.time_to_live(8).keys == (b"c",)
+
+    play(story)

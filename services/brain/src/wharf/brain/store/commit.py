@@ -146,6 +146,7 @@ class Commits:
         self._halted = error
         flight, filling = self._flight, self.filling
         self._flight, self.below, self.filling = None, NOTHING, Pending(filling.base)
+        _undo(filling, *(() if flight is None else (flight.pending,)))  # what lands after all is learned from the log
         self._owner.halt(error)
         if flight is not None:
             _refuse(flight.pending, flying or error)
@@ -224,9 +225,7 @@ class Commits:
         lost, dependants = flight.pending, self.filling
         self._flight, self.below, self._unsure = None, NOTHING, False
         self.filling = Pending(lost.base)
-        for pending in (dependants, lost):
-            for undo in reversed(pending.undo):
-                undo()
+        _undo(dependants, lost)
         _refuse(lost, NoSpace())
         for entry in dependants.entries:
             self._owner.retry(entry)
@@ -258,6 +257,13 @@ class Commits:
         waiters, self._idle_waiters = self._idle_waiters, []
         for waiter in waiters:
             waiter()
+
+
+def _undo(*newest_first: Pending) -> None:
+    """Take back what batches did outside of themselves."""
+    for pending in newest_first:
+        for undo in reversed(pending.undo):
+            undo()
 
 
 def _answer(pending: Pending) -> None:
