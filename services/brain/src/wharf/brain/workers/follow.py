@@ -40,7 +40,7 @@ def worker_route(path: str) -> Route:
     if path == _DEFRAGMENT:
         return Route.LEADER
     route = route_of(path)
-    return Route.HERE if route is Route.READ else route
+    return Route.HERE if route in (Route.SHOWN, Route.READ) else route
 
 
 class Follower:
@@ -99,6 +99,9 @@ class Follower:
 
     def proven(self) -> bool:
         return False
+
+    def certain(self) -> bool:
+        return True  # the gate has seen to it
 
     def reachable(self) -> bool:
         return self._link.open
