@@ -26,6 +26,7 @@ class Scenario:
     cluster: BrainCluster
     recording: Recording
     leader: BrainNode  # who led before the fault
+    began: int = 0  # monotonic nanoseconds, when all were served before the fault
     judgement: Judgement | None = None
 
     def bound(self) -> float:
@@ -36,6 +37,10 @@ class Scenario:
         """Every client of every node is served again, and writes go on."""
         self.recording.await_all_served(self.bound())
         self.recording.await_writes(WARM, self.bound())
+
+    def silence(self) -> float:
+        """Seconds of the longest time so far without an acknowledged write, the fault's own length included."""
+        return self.recording.silence(self.began)
 
     def writes_go_on(self, more: int = WARM) -> None:
         """Some clients, at least, have their writes acknowledged."""
@@ -63,8 +68,10 @@ def scenario(cluster: BrainCluster, folder: Path, *, leader_only_reads: bool = F
         told = Scenario(cluster, recording, leader)
         try:
             told.served()
+            told.began = time.monotonic_ns()
             yield told
             told.served()
+            print(f"at most {told.silence():.2f} s without a write")
             told.judgement = recording.judge()
         except AssertionError as failed:
             raise AssertionError(f"{failed}\n{cluster.logs()}") from failed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from faults.replicated.kit import hold, scenario
 from harness.nodes import BrainCluster
+from harness.store import server_command
 
 
 def test_without_a_fault(cluster: BrainCluster, tmp_path: Path) -> None:
@@ -32,11 +34,25 @@ def test_kill_of_a_follower(cluster: BrainCluster, tmp_path: Path) -> None:
 
 
 def test_an_end_by_sigterm_hands_over(cluster: BrainCluster, tmp_path: Path) -> None:
+    """Nobody waits for a lease to run out."""
     with scenario(cluster, tmp_path) as load:
         assert cluster.stop_node(load.leader) == 0
         cluster.wait_leader(other_than=load.leader, timeout=load.bound())
         load.writes_go_on()
+        assert load.silence() < cluster.lease_seconds
         cluster.start_node(load.leader)
+
+
+def test_a_leader_that_is_told_to_step_down_hands_over(cluster: BrainCluster, tmp_path: Path) -> None:
+    with scenario(cluster, tmp_path) as load:
+        heir = cluster.others(load.leader)[0]
+        endpoint = f"--endpoint=http://127.0.0.1:{load.leader.control_port}"
+        words = [*server_command("brain"), "step-down", endpoint, f"--to={heir.name}"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=load.bound(), check=False)
+        assert done.returncode == 0, done.stderr
+        assert cluster.wait_leader(other_than=load.leader, timeout=load.bound()) is heir
+        load.writes_go_on()
+        assert load.silence() < cluster.lease_seconds
 
 
 def test_a_freeze_shorter_than_the_lease(cluster: BrainCluster, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def cut_off(*parts: str, way: str = "both") -> Fault:
         hold(seconds)
         cluster.heal()
 
+    fault.__qualname__ = f"a partition ({way}) from {', '.join(parts)}"
     return fault
 
 
