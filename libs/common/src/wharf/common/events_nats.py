@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -36,6 +37,9 @@ _CLOSE_SECONDS: Final = 1
 _DEFAULT_PAYLOAD: Final = 1 << 20  # until a server has said
 
 Callback = Callable[[bytes], None]
+
+# The library puts a stream over TLS that was not told so; what that means is one line for every connection that ends.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
 
 
 class EventBus:
@@ -148,7 +152,8 @@ class EventBus:
         except TimeoutError:
             return self._trouble or "no answer"
         except ssl.SSLError as error:
-            return f"TLS: {error.reason or error}"
+            told = getattr(error, "verify_message", "") or error.reason or str(error)
+            return f"TLS: {told} (see the CA, certificate and key files for NATS)"
         except (OSError, ValueError, nats.errors.Error) as error:
             return self._trouble or _told(error)
         finally:

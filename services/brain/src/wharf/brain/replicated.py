@@ -12,7 +12,7 @@ from wharf.brain.api.members import Cluster, Member, member_id_of
 from wharf.brain.api.table import Api
 from wharf.brain.config import BrainConfig
 from wharf.brain.engine import open_engine
-from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
+from wharf.brain.engine.base import EngineError, SharedEngine
 from wharf.brain.errors import Stopped
 from wharf.brain.front import Front
 from wharf.brain.ha.election import Election
@@ -62,9 +62,8 @@ class Replicated:
     async def open(cls, config: BrainConfig, registry: Registry, down: AsyncExitStack) -> Replicated:
         """Everything but taking part; EngineError, OSError or ValueError when that cannot be."""
         tls = peer_tls(config)
-        engine = cast(SharedEngine, open_engine(config.engine_url, replica_in=config.directory))
+        engine = await _opened(lambda: cast(SharedEngine, open_engine(config.engine_url, replica_in=config.directory)))
         down.push_async_callback(engine.aclose)
-        await _open(engine)
         store = store_on(engine, config, registry)
         member_id = member_id_of(store.read_cluster_id(), config.name)
         member = Member(member_id, config.name, config.client_urls, config.peer_urls)
@@ -77,8 +76,8 @@ class Replicated:
         publisher = Publisher(bus, subject, lambda: store.revision)
         engine.on_landed = publisher.landed
 
-        def tail_of(confirm: Callable[[], None], diverged: Callable[[Diverged], None]) -> Tail:
-            return Tail(engine, store.present, bus, confirm, diverged)
+        def tail_of(confirm: Callable[[], None], failed: Callable[[str], None]) -> Tail:
+            return Tail(engine, store.present, bus, confirm, failed)
 
         address = config.initial_advertise_peer_urls[0].authority
         election = Election(lease, member.member_id, address, config.election_timeout)
@@ -143,14 +142,15 @@ class Replicated:
         return node_families(self.node, self._router)
 
 
-async def _open(engine: SharedEngine) -> None:
-    """Wait for an engine that is still coming up; what is wrong with it otherwise ends the start."""
+async def _opened(make: Callable[[], SharedEngine]) -> SharedEngine:
+    """An open engine. One that is still coming up, or that somebody sets right meanwhile, is waited for."""
     loop = asyncio.get_running_loop()
     until, told = loop.time() + OPEN_SECONDS, ""
     while True:
+        engine = make()  # one whose opening failed is closed
         try:
             await engine.open()
-            return
+            return engine
         except EngineError as error:
             if loop.time() > until:
                 raise

@@ -51,6 +51,7 @@ DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_se
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 AGAIN = frozenset({"40001", "40P01"})  # rolled back because of another transaction
 DISK_FULL = "53100"
+NO_ENTRY = frozenset({"28000", "28P01"})
 FINAL = frozenset({"FATAL", "PANIC"})
 IN_DOUBT = re.compile(r"08...|57...|53[^1]..|25006|40003|55P03")
 """Connection lost, shutdown, no connections or memory, read-only (a standby), in doubt by its own word, lock wait."""
@@ -254,7 +255,8 @@ class Link:
             return RolledBack(text)
         if state == DISK_FULL:
             return EngineFull(f"{text}: nothing was written; free disk space at the database")
-        return EngineError(f"{text} (SQLSTATE {state})")
+        hint = "; see user and password in the engine's URL" if state in NO_ENTRY else ""
+        return EngineError(f"{text} (SQLSTATE {state}{hint})")
 
     def _clean(self, text: str) -> str:
         for secret in _secrets(self._url):
