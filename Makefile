@@ -64,7 +64,7 @@ node: build ## a real node with pods joins the control plane on brain (needs roo
 chart: ## lint and render the Helm chart, with its must-pass and must-fail cases
 	@$(SUITE) chart $(ARGS)
 
-images: ## container images wharf-brain and wharf-kube (needs docker)
+images: ## container images wharf-brain, wharf-backing and wharf-kube (needs docker)
 	@scripts/images.sh
 
 compose-test: ## build the images and bring docker-compose.yml up (needs root; minutes)

@@ -156,6 +156,9 @@ spec:
 {{- end }}
 {{- else }}
 - --advertise-client-urls={{ $scheme }}://{{ include "wharf.brain.name" . }}.{{ .Release.Namespace }}.svc:2379
+{{- with $brain.workers }}
+- --workers={{ int . }}
+{{- end }}
 {{- end }}
 - --listen-metrics-urls=http://0.0.0.0:2381
 - --quota-backend-bytes={{ int64 $brain.quotaBackendBytes }}

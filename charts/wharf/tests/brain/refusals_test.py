@@ -34,6 +34,7 @@ URLS = (
 
 # The same on top of a good replicated release.
 REPLICATED_COMBINATIONS = [
+    (("brain.workers=2",), "brain.replicas for more nodes"),
     (("brain.replicated.urls.redis=rediss://redis",), "Keep one"),
     (("brain.replicated.existingSecret=",), "brain.replicated.urls.engine"),
     ((*URLS, "brain.replicated.urls.redis="), "brain.replicated.urls.redis"),
@@ -128,6 +129,7 @@ def test_a_wrong_value_is_refused_by_the_schema(render: Callable[..., Any], pair
     [
         (),
         ("brain.replicas=0",),
+        ("brain.workers=2",),
         ("brain.persistence.size=1Ti",),
         ("brain.service.type=LoadBalancer",),
         ('brain.extraArgs=["--max-txn-ops=256"]',),

@@ -75,6 +75,11 @@ def test_flags_are_those_the_program_knows(render: Render) -> None:
     assert str(loaded.config.data_dir) == "/var/lib/wharf/brain"
 
 
+def test_workers_are_a_flag(render: Render) -> None:
+    assert "--workers=3" in container(render("brain.workers=3"))["args"]
+    assert not [word for word in container(render())["args"] if word.startswith("--workers")]
+
+
 def test_the_volume_is_kept_when_the_release_goes(render: Render) -> None:
     spec = render()["StatefulSet", "t-brain"]["spec"]
     assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
