@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 from faults.recorded.mix import KEYS, PREFIX, PREFIX_END
-from faults.recorded.record import Entry
-from faults.recorded.watchjudge import Delivery, Segment, concerns, judge_watch, truth_of
+from faults.recorded.record import Answer, Entry, Operation, Request
+from faults.recorded.watchjudge import Delivery, Segment, concerns, judge_order, judge_watch, truth_of
 from faults.simulated import history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,3 +251,21 @@ def test_the_truth_knows_what_was_replaced() -> None:
     plain = [Entry(one.revision, tuple(replace(event, prev=None) for event in one.events)) for one in LOG]
     assert truth_of(plain).entries == LOG
     assert TRUTH.revision == LAST
+
+
+def test_a_read_after_an_event_must_have_it() -> None:
+    revision = LOG[10].revision
+    told = [Delivery(revision, LOG[10].events, at=100), Delivery(LOG[3].revision, at=200)]
+
+    def read(called: int, revision: int, serializable: bool = False) -> Request:
+        return Request(1, "n", called, called + 50, (Operation("range", "k"),), (), (), serializable, Answer(revision))
+
+    for right_one in (
+        read(250, revision),
+        read(90, revision - 1),
+        read(250, revision - 1, True),
+        replace(read(250, 1), answer=None),
+    ):
+        assert judge_order([right_one], told) == []
+    for wrong in (read(101, revision - 1), read(250, revision - 1)):
+        assert rules(judge_order([wrong], told)) == {"order"}

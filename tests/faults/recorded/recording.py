@@ -18,7 +18,7 @@ from faults.recorded.clients import CHANNEL, RecordedClient, longest_silence
 from faults.recorded.mix import KEYS, PREFIX, PREFIX_END, Mix
 from faults.recorded.record import KV, Entry, Request, kv_of, lines
 from faults.recorded.watching import RecordedWatcher, Watch, read_log
-from faults.recorded.watchjudge import truth_of
+from faults.recorded.watchjudge import judge_order, truth_of
 from wharf.common.pb.etcd import rpc_pb2 as rpc
 from wharf.common.pb.etcd import rpc_pb2_grpc as stubs
 
@@ -172,6 +172,7 @@ class Recording:
         report = check(told, self._folder / "picture.html")
         truth = truth_of(log, self.live, self.base)
         faults += [fault for watcher in self.watchers for fault in watcher.judge(truth, compacted=compacted)]
+        faults += judge_order(self.requests, (one for watcher in self.watchers for one in watcher.deliveries()))
         judgement = Judgement(report, self.requests, faults, sum(watcher.streams for watcher in self.watchers))
         if judgement.faults:
             (self._folder / "history.jsonl").write_text("\n".join(told))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -90,6 +91,10 @@ class RecordedWatcher(threading.Thread):
             call.cancel()
         self.join()
 
+    def deliveries(self) -> list[Delivery]:
+        """All it was told."""
+        return [one for watch in self.watches for segment in watch.segments for one in segment.deliveries]
+
     def judge(self, truth: Truth, *, compacted: int = 0) -> list[str]:
         """What is wrong with what it was told."""
         faults = [str(self.failure)] if self.failure else []
@@ -142,6 +147,7 @@ class RecordedWatcher(threading.Thread):
             response.canceled,
             response.compact_revision,
             response.cancel_reason,
+            time.monotonic_ns(),
         )
         with self._changed:
             if response.watch_id < 0:  # an answer about all of them

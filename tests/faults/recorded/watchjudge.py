@@ -8,11 +8,11 @@ which (`seen`).
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from faults.recorded.record import KV, Entry, Event
+from faults.recorded.record import KV, Entry, Event, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Delivery:
     canceled: bool = False
     compacted: int = 0  # the compact revision a cancellation names
     reason: str = ""
+    at: int = 0  # nanoseconds of the clients' clock, when it was there
 
     @property
     def progress(self) -> bool:
@@ -169,3 +170,18 @@ def judge_watch(
     if complete:
         judge.ending()
     return judge.faults
+
+
+def judge_order(requests: Iterable[Request], deliveries: Iterable[Delivery]) -> list[str]:
+    """A revision that a watch has told of on any node is in every answer to what is asked of any node afterwards."""
+    told = sorted((one.at, one.revision) for one in deliveries)
+    times = [at for at, _ in told]
+    newest = list(itertools.accumulate((revision for _, revision in told), max))
+    faults = []
+    for request in requests:
+        before = bisect_left(times, request.called)
+        if request.answer is None or request.serializable or not before:
+            continue
+        if request.answer.revision < newest[before - 1]:
+            faults.append(f"order: a watch had told of revision {newest[before - 1]} before this was asked: {request}")
+    return faults
