@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from wharf.brain.ha.readgate import NOWHERE, Point, ReadGate
+from wharf.brain.ha.readgate import Point, ReadGate
 
 
 class Gate:
@@ -48,7 +48,7 @@ def test_a_read_waits_until_the_node_shows_what_the_leader_said() -> None:
     assert not gate.told
     gate.gate.shown(Point(7))
     assert gate.told == {"a": True}
-    assert gate.gate.due == NOWHERE
+    assert gate.gate.due is None
 
 
 def test_a_read_waits_for_a_compaction_that_was_acknowledged_before_it() -> None:

@@ -14,18 +14,19 @@ from wharf.brain.ha.router import Router
 from wharf.brain.ha.routes import Route, is_serializable, route_of
 from wharf.wire.rpc import Call, Kind, Method
 
-TXN, RANGE, STREAM, STATUS = (
+TXN, RANGE, STREAM, STATUS, WATCH = (
     "/etcdserverpb.KV/Txn",
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.KV/RangeStream",
     "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Watch/Watch",
 )
 
 
 class FakeLeader:
     def __init__(self) -> None:
         self.leading = self.reached = False
-        self.proof = True
+        self.proof = self.sure = True
         self.questions: list[Callable[[Reply | None, bool], None]] = []
         self.reads: list[Callable[[bool], None]] = []
 
@@ -34,6 +35,9 @@ class FakeLeader:
 
     def proven(self) -> bool:
         return self.proof
+
+    def certain(self) -> bool:
+        return self.sure
 
     def reachable(self) -> bool:
         return self.reached
@@ -78,7 +82,8 @@ class Desk:
 def test_methods_go_where_they_belong() -> None:
     assert route_of(TXN) is route_of("/etcdserverpb.Auth/UserAdd") is route_of("/v3lockpb.Lock/Lock") is Route.LEADER
     assert route_of(RANGE) is route_of(STREAM) is Route.READ
-    assert route_of(STATUS) is route_of("/etcdserverpb.Watch/Watch") is route_of("/grpc.health.v1.Health/Check")
+    assert route_of(STATUS) is route_of("/grpc.health.v1.Health/Check") is Route.HERE
+    assert route_of(WATCH) is Route.SHOWN
     assert route_of("/etcdserverpb.Auth/AuthStatus") is Route.HERE
 
 
@@ -204,22 +209,78 @@ def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert desk.replies["a"].text == desk.replies["b"].text == Stopped.text
 
 
+class Stream:
+    """A stream's call, its handler, and what the handler heard."""
+
+    def __init__(self, desk: Desk, path: str) -> None:
+        self.heard: list[bytes] = []
+        self.reading = True
+        method = desk.router.routed(Method(path, Kind.STREAM, self._handler))
+        self.call = AnsweredCall(path, lambda _: None)
+        cast(Callable[[Call], None], method.handler)(cast(Call, _Pausing(self, self.call)))
+
+    def _handler(self, call: Call) -> None:
+        call.on_message = self.heard.append
+        call.on_half_close = lambda: self.heard.append(b"end")
+
+    def say(self, message: bytes) -> None:
+        assert self.call.on_message is not None
+        self.call.on_message(message)
+
+    def half_close(self) -> None:
+        assert self.call.on_half_close is not None
+        self.call.on_half_close()
+
+
+class _Pausing:
+    """A call that knows whether its client is listened to."""
+
+    _stream: Stream
+
+    def __init__(self, stream: Stream, call: AnsweredCall) -> None:
+        object.__setattr__(self, "_stream", stream)
+        object.__setattr__(self, "_call", call)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._call, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._call, name, value)
+
+    def pause_reading(self) -> None:
+        self._stream.reading = False
+
+    def resume_reading(self) -> None:
+        self._stream.reading = True
+
+
 def test_a_stream_that_begins_with_a_read_hears_what_was_said_before() -> None:
     desk = Desk()
     desk.leader.reached = True
-    heard: list[bytes] = []
-
-    def handler(call: Call) -> None:
-        call.on_message = heard.append
-        call.on_half_close = lambda: heard.append(b"end")
-
-    method = desk.router.routed(Method(STREAM, Kind.STREAM, handler))
-    call = AnsweredCall(STREAM, lambda _: None)
-    cast(Callable[[Call], None], method.handler)(cast(Call, call))
-    assert call.on_message is not None
-    assert call.on_half_close is not None
-    call.on_message(b"range")
-    call.on_half_close()
-    assert not heard
+    stream = Stream(desk, STREAM)
+    stream.say(b"range")
+    assert not stream.reading, "a client that says more and more while nobody leads is not listened to"
+    stream.half_close()
+    assert not stream.heard
     desk.leader.reads[0](True)
-    assert heard == [b"range", b"end"]
+    assert stream.heard == [b"range", b"end"]
+    assert stream.reading
+
+
+def test_a_node_that_has_just_started_shows_nothing_before_it_has_heard_of_a_leader() -> None:
+    """It may have loaded what the leader has not shown yet."""
+    desk = Desk()
+    desk.leader.reached, desk.leader.sure = True, False
+    desk.ask(RANGE, "r", rpc.RangeRequest(key=b"8", serializable=True).SerializeToString())
+    stream = Stream(desk, WATCH)
+    stream.say(b"create")
+    assert not desk.here
+    assert not stream.heard
+    desk.leader.sure = True
+    for read in desk.leader.reads:
+        read(True)
+    assert desk.here == ["r"]
+    assert stream.heard == [b"create"]
+    later = Stream(desk, WATCH)
+    later.say(b"create")
+    assert later.heard == [b"create"], "a watch asks nobody"

@@ -75,14 +75,14 @@ class Follower:
         self.engine = FakeEngine()
         self.present = FakePresent(self.engine)
         self.asked = 0
-        self.diverged: list[Diverged] = []
+        self.failed: list[str] = []
         self.events = Events(connected)
         self.tail = Tail(
             cast(SharedEngine, self.engine),
             cast(Present, self.present),
             self.events,
             self._confirm,
-            self.diverged.append,
+            self.failed.append,
         )
 
     def _confirm(self) -> None:
@@ -206,7 +206,7 @@ def test_a_replica_that_cannot_be_trusted_is_reported() -> None:
 
         follower.engine.catch_up = diverged  # type: ignore[method-assign]  # the fake's own
         await follower.settle()
-        assert len(follower.diverged) == 1
+        assert len(follower.failed) == 1
 
     play(story)
 

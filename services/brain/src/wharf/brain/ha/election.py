@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 LOOKS: Final = 10  # at the lease, in one lifetime of it
 RENEWALS: Final = 4
 AFTER_OTHERS: Final = 0.5  # lifetimes that whoever was not named leaves to whoever was
+EARLY: Final = 0.005  # seconds that a timer may be early
 AFTER_FAILURE: Final = 2.0  # lifetimes that a node whose engine failed leaves to others
 
 
@@ -82,7 +83,7 @@ class Election:
         wait = self._tenure.from_ - self._clock.now()
         if wait > 0:
             log.info("waiting %.2f s until whoever led before cannot believe it any more", wait)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(wait + EARLY)
         while self._tenure is not None and not self._tenure.confirmed:
             self._renewed.clear()
             await self._renewed.wait()
@@ -134,7 +135,10 @@ class Election:
             self._soon.set()  # somebody was faster: see who
             return
         self._tenure = Tenure.begin(record, outcome, self._seen)
-        self.on_won()
+        if self._withdrawn:  # meanwhile
+            await self.release()
+        else:
+            self.on_won()
 
     def _note_contact(self) -> None:
         """What was seen over another connection may be newer than what this one shows."""

@@ -139,8 +139,8 @@ class Link:
         try:
             async with self._channel(address) as channel:
                 call: Any = stubs.ControlStub(channel).Session()
-                await call.write(control.FromFollower(hello=self._hello))
                 async with asyncio.timeout(OPEN_SECONDS):
+                    await call.write(control.FromFollower(hello=self._hello))
                     first = await call.read()
                 if not isinstance(first, control.FromLeader) or not first.HasField("welcome"):
                     return

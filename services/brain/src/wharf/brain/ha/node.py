@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import META_MEMBERS, Member
-from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
+from wharf.brain.engine.base import EngineError, SharedEngine
 from wharf.brain.errors import BadLeaderTransferee, BrainError, NoLeader, NotLeader, Stopped
+from wharf.brain.ha.crew import Crew
 from wharf.brain.ha.election import Election
 from wharf.brain.ha.link import Link
 from wharf.brain.ha.publish import Publisher
-from wharf.brain.ha.readgate import NOWHERE, Point, ReadGate
+from wharf.brain.ha.readgate import Point, ReadGate
 from wharf.brain.ha.role import Do, Happened, Role, step
 from wharf.brain.ha.roll import Roll, refusal
 from wharf.brain.ha.tail import Tail
+from wharf.brain.ha.unchanged import Unchanged
 from wharf.common.clock import CLOCK, Clock
 from wharf.common.pb.control import control_pb2 as control
 
@@ -50,7 +52,7 @@ class HaNode:
         engine: SharedEngine,
         election: Election,
         link: Link,
-        tail_of: Callable[[Callable[[], None], Callable[[Diverged], None]], Tail],
+        tail_of: Callable[[Callable[[], None], Callable[[str], None]], Tail],
         publisher: Publisher,
         member: Member,
         clock: Clock = CLOCK,
@@ -70,9 +72,9 @@ class HaNode:
         self._clock = clock
         self._publisher = publisher
         self._gate = ReadGate(self._ask_index, self._want)
-        self._tail = tail_of(self._confirm, self._on_diverged)
+        self._tail = tail_of(self._confirm, self._failed)
         self._roll = Roll(member, store.write_meta)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._crew = Crew(self._failed)
         self._promotion: asyncio.Task[None] | None = None
         self._resigned = asyncio.Event()
         self._resigned.set()
@@ -81,39 +83,39 @@ class HaNode:
         self._index_revision = 0  # the newest a leader has told
         self._asked_at = self._fresh_at = self._heard_at = self._led_at = clock.now()
         self._leaderless = False
-        self._due = (NOWHERE, 0.0)  # what reads have been waiting for longest, and since when
-        self._flying: tuple[object, float] = (None, 0.0)  # the batch the engine has, and since when
+        self._due, self._flying = Unchanged(), Unchanged()  # what reads wait for, and the batch that the engine has
         link.on_open, link.on_closed = self._link_opened, self._link_closed
         link.on_index, link.on_hand_over = self._index, self._handed_over
         election.on_won, election.on_lost, election.on_leader = self._won, self._lost, link.target
         store.on_halt(self._halted)
         store.present.on_moved(self._moved)
+        store.present.on_settled(publisher.settled)
         store.present.on_meta(META_MEMBERS, self._roll.read)
 
     # Life
 
     def start(self, hub: Hub) -> None:
         self._hub = hub
-        self._spawn(self.link.run())
-        self._spawn(self.election.run())
-        self._spawn(self._beat())
+        self._crew.spawn(self.link.run())
+        self._crew.spawn(self.election.run())
+        self._crew.spawn(self._beat())
         self._tail.start()
 
     async def stop(self) -> None:
         """Let go of everything."""
-        tasks = [*self._tasks, *([self._promotion] if self._promotion is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._crew.stop()
         await self._tail.stop()
 
     async def hand_over(self) -> None:
         """Before this node goes: let another lead, and wait until its clients' requests can be sent there."""
         self.election.withdraw()
+        if self.role is Role.PROMOTING:
+            self._happened(Happened.ASKED_TO_GO)
         if await self.step_down(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(HAND_OVER_SECONDS):
                     await self._link_is_open.wait()
+        await self._resigned.wait()
 
     async def step_down(self, successor: int) -> bool:
         """Hand leadership over and wait until that is done; whether this node led."""
@@ -131,6 +133,9 @@ class HaNode:
 
     def proven(self) -> bool:
         return self.store.leads and self.election.may_lead()
+
+    def certain(self) -> bool:
+        return self.store.present.certain
 
     def reachable(self) -> bool:
         return self.role is Role.FOLLOWING and self.link.open
@@ -210,7 +215,8 @@ class HaNode:
         # It may be on its way here, if this leader is a new one.
         if self.service is None or not await self.service.wait_for(member_id, HAND_OVER_SECONDS):
             raise BadLeaderTransferee
-        await self.step_down(member_id)
+        if not await self.step_down(member_id):
+            raise NotLeader
 
     # What is seen of it
 
@@ -248,19 +254,20 @@ class HaNode:
     def _do(self, what: Do) -> None:
         match what:
             case Do.PROMOTE:
-                self._promotion = asyncio.create_task(self._promote())
+                self._promotion = self._crew.spawn(self._promote())
             case Do.LEAD:
                 self._lead()
             case Do.DRAIN:
                 self._resigned.clear()
-                self._spawn(self._drain())
+                self._crew.spawn(self._drain())
             case Do.DROP:
                 self.store.follow(NoLeader())
                 self._publisher.stop()
             case Do.RELEASE:
-                self._spawn(self._release(self._successor))
+                self._crew.spawn(self._release(self._successor))
             case Do.ABANDON:
-                self._spawn(self.election.release())
+                self._resigned.clear()
+                self._crew.spawn(self._abandon())
             case Do.FOLLOW:
                 self._cancel_promotion()
                 self._tail.start()
@@ -270,6 +277,10 @@ class HaNode:
         await self.election.release()
         if self.service is not None:
             self.service.hand_over(successor)
+        self._resigned.set()
+
+    async def _abandon(self) -> None:
+        await self.election.release()
         self._resigned.set()
 
     async def _promote(self) -> None:
@@ -292,8 +303,6 @@ class HaNode:
         task, self._promotion = self._promotion, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
     def _lead(self) -> None:
         self.link.target("")
@@ -349,9 +358,9 @@ class HaNode:
             self.epoch = max(self.epoch, epoch)
             self.on_term(self.epoch + 1)
 
-    def _on_diverged(self, error: Diverged) -> None:
+    def _failed(self, why: str) -> None:
         if not self.fatal.done():
-            self.fatal.set_result(f"this node has seen what the engine has lost, it must start over: {error}")
+            self.fatal.set_result(why)
 
     # Keeping up
 
@@ -372,17 +381,19 @@ class HaNode:
         self._heard_at = self._clock.now()
         if point is not None:
             self._index_revision = max(self._index_revision, point.revision)
+            self._led_at = self._heard_at
             self._tail.confirmed(point.revision)
-            self._note_fresh()
+            self._look_at_shown()
         self._gate.answered(token, point)
 
-    def _note_fresh(self) -> None:
+    def _look_at_shown(self) -> None:
         if self.store.revision >= self._index_revision:
             self._fresh_at = self._asked_at
+        if self.certain():
+            self._gate.shown(self.published())
 
     def _moved(self) -> None:
-        self._note_fresh()
-        self._gate.shown(self.published())
+        self._look_at_shown()
         self._publisher.flush(self.store.revision)
 
     async def _beat(self) -> None:
@@ -407,17 +418,11 @@ class HaNode:
 
     def _look_after_reads(self, now: float) -> None:
         """Reads that wait for a revision which does not come try again from the start, as long as they may."""
-        due, since = self._due
-        if self._gate.due != due or due is NOWHERE:
-            self._due = (self._gate.due, now)
-        elif now - since > READ_PATIENCE:
+        if self._due.seconds(self._gate.due, now) > READ_PATIENCE:
             self._gate.give_up()
 
     def _look_after_engine(self, now: float) -> None:
-        flying = self.store.leading.flying if self.store.leads else None
-        if flying is None or flying is not self._flying[0]:
-            self._flying = (flying, now)
-        stuck = now - self._flying[1]
+        stuck = self._flying.seconds(self.store.leading.flying if self.store.leads else None, now)
         if stuck > 2 * self.election.ttl_ms / 1000 and self.role in (Role.LEADING, Role.RESIGNING):
             log.error("the engine has not answered this node for %.1f s: letting others try", stuck)
             self._successor = 0
@@ -426,17 +431,12 @@ class HaNode:
 
     def _note_leaderless(self, now: float, ttl: float) -> None:
         """Watches that insist on a leader end when there has been none for long: their clients find another node."""
-        if self.proven() or self.link.open:
+        if self.proven():
             self._led_at = now
         leaderless = now - self._led_at > 3 * ttl
         if leaderless != self._leaderless:
             self._leaderless = leaderless
             self.on_leaderless(leaderless)
-
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _nothing() -> None: ...

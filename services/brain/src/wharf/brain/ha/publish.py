@@ -49,8 +49,11 @@ class Publisher:
         """The engine has a batch of ours."""
         if self._on and self._bus is not None:
             self._held.append(delta)
-            if delta.revision <= self._shown():  # it changes no key: nobody will say that it is shown
-                asyncio.get_running_loop().call_soon(self._flush)
+
+    def settled(self) -> None:
+        """This node shows what has landed. Followers hear of it after everybody here, or soon if nobody does."""
+        if self._held and self._held[-1].base == self._held[-1].revision:  # it changes no key
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def flush(self, revision: int) -> None:
         """`revision` is shown."""

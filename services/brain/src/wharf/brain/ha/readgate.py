@@ -49,9 +49,9 @@ class ReadGate:
         return 0 if self._asked is None else self._token
 
     @property
-    def due(self) -> Point:
-        """What is waited for longest; NOWHERE: nothing is."""
-        return self._due[0][0] if self._due else NOWHERE
+    def due(self) -> Point | None:
+        """What is waited for longest."""
+        return self._due[0][0] if self._due else None
 
     def read(self, done: Done) -> None:
         self._gathering.append(done)

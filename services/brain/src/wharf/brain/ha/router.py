@@ -34,6 +34,9 @@ class Leader(Protocol):
         may have slept in between.
         """
 
+    def certain(self) -> bool:
+        """Whether a leader is known to have shown what this node shows; once True, it stays so."""
+
     def reachable(self) -> bool:
         """Whether another node does and can be asked."""
 
@@ -88,7 +91,7 @@ class Router:
         if route is Route.HERE:
             return method
         if method.kind is Kind.STREAM:
-            return Method(method.path, method.kind, self._held(cast(StreamHandler, method.handler)))
+            return Method(method.path, method.kind, self._held(cast(StreamHandler, method.handler), route))
         handler = cast(UnaryHandler, method.handler)
         if route is Route.LEADER:
             return Method(method.path, method.kind, self._forwarded(method.path, handler))
@@ -131,17 +134,20 @@ class Router:
 
     def _read(self, path: str, here: UnaryHandler) -> UnaryHandler:
         def handler(data: bytes, call: Call) -> None:
-            if path == RANGE and is_serializable(data):
+            if path == RANGE and self._leader.certain() and is_serializable(data):
                 here(data, call)
             else:
                 self._when_shown(lambda call: here(data, call), call, len(data), 0.0)
 
         return handler
 
-    def _held(self, here: StreamHandler) -> StreamHandler:
+    def _held(self, here: StreamHandler, route: Route) -> StreamHandler:
         """A stream that begins with a read: what it says before that is kept for it."""
 
         def handler(call: Call) -> None:
+            if route is Route.SHOWN and self._leader.certain():
+                here(call)
+                return
             said: list[bytes] = []
             ended: list[bool] = []
 
@@ -150,10 +156,15 @@ class Router:
                 for message in said:
                     if call.on_message is not None:
                         call.on_message(message)
+                call.resume_reading()
                 if ended and call.on_half_close is not None:
                     call.on_half_close()
 
-            call.on_message = said.append
+            def hear(message: bytes) -> None:
+                said.append(message)
+                call.pause_reading()
+
+            call.on_message = hear
             call.on_half_close = lambda: ended.append(True)
             self._when_shown(resume, call, 0, 0.0)
 

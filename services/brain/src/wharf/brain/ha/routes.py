@@ -1,8 +1,8 @@
 """Where each method of the API is answered when there are several nodes. Pure.
 
-`HERE`: from what this node shows. `READ`: here too, but not before this node shows everything that was acknowledged
-when the question came. `LEADER`: by whoever leads, because it writes, or because only a leader knows (time left to a
-lease).
+`HERE`: by this node at once. `SHOWN`: here too, but not before it has heard that a leader has shown what it shows.
+`READ`: here, but not before this node shows everything that was acknowledged when the question came. `LEADER`: by
+whoever leads, because it writes, or because only a leader knows (time left to a lease).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from wharf.brain.api.pb import rpc
 
 class Route(Enum):
     HERE = "here"
+    SHOWN = "shown"
     READ = "read"
     LEADER = "leader"
 
 
 RANGE: Final = "/etcdserverpb.KV/Range"
+WATCH: Final = "/etcdserverpb.Watch/Watch"
 _KV, _LEASE, _AUTH = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Auth/"
 _LOCK, _ELECTION = "/v3lockpb.Lock/", "/v3electionpb.Election/"
 
@@ -42,6 +44,8 @@ _LEADER: Final = frozenset(
 def route_of(path: str) -> Route:
     if path in _READ:
         return Route.READ
+    if path == WATCH:
+        return Route.SHOWN
     if path in _LEADER or (path.startswith(_AUTH) and path != _AUTH + "AuthStatus"):
         return Route.LEADER
     return Route.HERE

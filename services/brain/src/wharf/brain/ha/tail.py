@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
 from wharf.brain.engine.delta import BadDelta, parse_delta
+from wharf.brain.ha.crew import Crew
 from wharf.brain.store.present import Present
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,15 @@ class Tail:
         present: Present,
         events: Events | None,
         confirm: Callable[[], None],
-        diverged: Callable[[Diverged], None],
+        failed: Callable[[str], None],
     ) -> None:
-        """`confirm`: ask the leader how far it is. `diverged`: the replica cannot be trusted any more."""
+        """`confirm`: ask the leader how far it is. `failed`: the replica cannot be trusted, or moved, any more, and
+        why.
+        """
         self._engine, self._present, self._events = engine, present, events
-        self._confirm, self._diverged = confirm, diverged
+        self._confirm = confirm
+        self._crew = Crew(failed)
+        self._failed = failed
         self._kick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.gaps = 0  # times the log was read because events were missing
@@ -53,7 +58,7 @@ class Tail:
     def start(self) -> None:
         if self._task is None:
             self._kick.set()
-            self._task = asyncio.create_task(self._run())
+            self._task = self._crew.spawn(self._run())
 
     async def stop(self) -> None:
         """Afterwards nothing moves the replica. Cancel-safe."""
@@ -126,8 +131,9 @@ class Tail:
             self._kick.clear()
             try:
                 await self._engine.catch_up()
+                self._show()
             except Diverged as error:
-                self._diverged(error)
+                self._failed(f"this node has seen what the engine has lost, it must start over: {error}")
                 return
             except EngineError as error:
                 self.engine_answers = False
@@ -138,4 +144,3 @@ class Tail:
                 self._kick.set()
                 continue
             failures, self.engine_answers = 0, True
-            self._show()

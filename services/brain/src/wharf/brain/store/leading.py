@@ -314,6 +314,7 @@ class Leading:
         present = self.present
         present.reader.advance(pending.births)
         present.revision = pending.revision
+        present.confirmed = max(present.confirmed, pending.revision)
         present.compact_revision = max(present.compact_revision, pending.compacts)
         self._lane.room = present.alarms.room()
         present.settled()

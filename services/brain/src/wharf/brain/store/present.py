@@ -5,7 +5,8 @@ moves by itself, and `advance` shows that state as soon as it may: what the engi
 has published, and a reader who had seen it could then find less at the leader. So a newer state is held back until
 `confirmed` has reached it.
 
-Invariant: `revision` is durable, published by a leader, and only grows; snapshot, index and listeners are at it.
+Invariant: `revision` is durable and only grows; snapshot, index and listeners are at it. What a node loads when it
+starts may be ahead of its leader too: nobody may be shown anything until it is `certain`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Present:
         self._settled: list[Callable[[], None]] = []
         self._jumped: list[Callable[[], None]] = []
         self._meta: list[tuple[bytes, bytes | None, Callable[[bytes | None], None]]] = []
+
+    @property
+    def certain(self) -> bool:
+        """Whether a leader is known to have published what is shown: not after the first `load`, until one is heard."""
+        return self.revision <= self.confirmed
 
     def load(self, snapshot: Snapshot | None = None) -> None:
         """Read what lives in memory from `snapshot`, else from the engine's newest; EngineError when that cannot be."""
