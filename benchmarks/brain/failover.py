@@ -4,8 +4,8 @@
 
 Three nodes on PostgreSQL, Redis and NATS on this machine; writers on every node retry at once. Counted is the longest
 time in which no write was acknowledged to anybody, from the signal (or the request to step down) until a second after
-there is a new leader. A leader that goes in order serves on until it has handed over, so the first acknowledgement after
-the signal would tell nothing.
+there is a new leader. A leader that goes in order serves on until it has handed over, so the first acknowledgement
+after the signal would tell nothing.
 """
 
 from __future__ import annotations

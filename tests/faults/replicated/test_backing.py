@@ -32,9 +32,20 @@ def test_redis_dies_and_comes_back(cluster: BrainCluster, tmp_path: Path) -> Non
         cluster.redis.start()
 
 
-def test_redis_restarts_empty_beside_a_frozen_leader(cluster: BrainCluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", [True, False], ids=["its clients read", "its clients write"])
+def test_redis_is_wiped_behind_the_leaders_back(cluster: BrainCluster, tmp_path: Path, reads: bool) -> None:
+    """The leader does not hear of it and believes on; whoever wins the lease at once must wait for it all the same."""
+    with scenario(cluster, tmp_path, leader_only_reads=reads) as load:
+        cluster.partition(load.leader, "redis")
+        cluster.redis.wipe()
+        cluster.wait_leader(other_than=load.leader, timeout=load.bound())
+        load.writes_go_on()
+        cluster.heal()
+
+
+def test_redis_is_wiped_beside_a_frozen_leader(cluster: BrainCluster, tmp_path: Path) -> None:
     """Everything that could tell a candidate how long to wait is gone, but for the engine."""
-    with scenario(cluster, tmp_path) as load:
+    with scenario(cluster, tmp_path, leader_only_reads=True) as load:
         cluster.freeze(load.leader)
         cluster.redis.wipe()
         cluster.wait_leader(other_than=load.leader, timeout=2 * load.bound())

@@ -43,6 +43,18 @@ def test_leader_from_the_engine(cluster: BrainCluster, tmp_path: Path, way: str)
         cluster.heal()
 
 
+def test_leader_that_dies_before_it_hears_of_its_commits(cluster: BrainCluster, tmp_path: Path) -> None:
+    """They have landed, acknowledged to nobody: the next leader must have them, each once."""
+    with scenario(cluster, tmp_path) as load:
+        cluster.partition(load.leader, "engine", way="down")
+        hold(cluster.lease_seconds / 6)
+        cluster.kill(load.leader)
+        cluster.wait_leader(other_than=load.leader, timeout=load.bound())
+        load.writes_go_on()
+        cluster.heal()
+        cluster.start_node(load.leader)
+
+
 def test_leader_from_its_followers(cluster: BrainCluster, tmp_path: Path) -> None:
     """It leads on and serves its own clients; followers refuse what needs it, and show what it has confirmed so far."""
     with scenario(cluster, tmp_path) as load:
