@@ -153,6 +153,26 @@ def test_of_two_who_are_promoted_one_can_commit(postgres: Postgres, tmp_path: Pa
     run(body())
 
 
+def test_a_promotion_that_nobody_waits_for_fences_nobody(postgres: Postgres, tmp_path: Path) -> None:
+    """Its node has lost the lease, and another one leads by now."""
+
+    async def body() -> None:
+        url = postgres.fresh()
+        async with engines(url, tmp_path, 2) as (late, leader):
+            assert late._following is not None
+            async with late._following.moving:  # it is still busy with something else
+                waiting = [asyncio.create_task(late.promote(1000)) for _ in range(2)]
+                await asyncio.sleep(0)
+                led = await leading(leader)
+                for task in waiting:
+                    task.cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            await late.catch_up()
+            await led.commit([[(b"k", b"v")]])
+
+    run(body())
+
+
 def test_leadership_goes_round(postgres: Postgres, tmp_path: Path) -> None:
     """Who led follows, who followed leads, on the same engines; the earlier leader's batches land no more."""
 
@@ -272,6 +292,28 @@ def test_a_replica_that_cannot_be_written_is_loaded_anew(postgres: Postgres, tmp
             assert not follower.apply(leader.deltas[1], lambda error: None)
             await follower.catch_up()
             assert tables(follower) == tables(first)
+
+    run(body())
+
+
+def test_a_replica_that_cannot_be_written_notices_too_what_the_authority_has_lost(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """Loading anew would show clients an earlier revision than they have seen."""
+
+    async def body() -> None:
+        url = postgres.fresh()
+        async with engines(url, tmp_path, 2) as (first, follower):
+            leader = await leading(first)
+            await leader.commit([[(b"k", b"v")]])
+            await follower.catch_up()
+            assert follower._following is not None
+            follower._following._broken = True
+            await sql(url, "UPDATE wharf_brain.fence SET seq = seq - 1, revision = revision - 1")
+            with pytest.raises(Diverged):
+                await follower.catch_up()
+            with pytest.raises(Diverged):
+                await follower.catch_up()
 
     run(body())
 

@@ -86,7 +86,7 @@ class Following:
     async def reload(self) -> None:
         """`SharedEngine.reload`."""
         async with self.moving:
-            await self._load(self._link)
+            await self._load(self._link, Position(0, 0, 0))
 
     async def show(self, batch: Batch, planned: Plan) -> None:
         """A batch of ours that the authority has; CommitUnknown, and nothing moves, when the replica cannot take it."""
@@ -103,11 +103,8 @@ class Following:
 
     async def follow(self, link: Link) -> None:
         """Move the replica to the authority's state as `link` shows it; `moving` is held."""
-        if self._broken:
-            await self._load(link)
-            return
-        if not await self._read(link):
-            await self._load(link)
+        if self._broken or not await self._read(link):
+            await self._load(link, self.position)
             return
         await self.replica.drained()
         if self._broken:
@@ -142,7 +139,7 @@ class Following:
         """False when the log does not reach back to `start`."""
         async with one_state(connection):
             fence = await read_fence(connection)
-            if fence.epoch < start.epoch or fence.seq < start.seq or fence.revision < start.revision:
+            if fence.is_behind(start):
                 raise _lost(start, fence)
             self.turn = fence.turn
             if fence.position == start:
@@ -233,14 +230,16 @@ class Following:
         if records:
             self.log_epoch = log_epoch
 
-    async def _load(self, link: Link) -> None:
-        """The whole replica anew."""
+    async def _load(self, link: Link, least: Position) -> None:
+        """The whole replica anew; Diverged when the authority is behind `least`."""
         self._holding = True
         try:
             await self.replica.drained()
             loading = self.replica.next_generation()
             try:
                 loaded = await link.call(lambda connection: load(link, connection, loading), READ_SECONDS)
+                if loaded.fence.is_behind(least):
+                    raise _lost(least, loaded.fence)
             except BaseException:
                 loading.discard()
                 raise

@@ -33,6 +33,10 @@ class Fence(NamedTuple):
     def position(self) -> Position:
         return Position(self.epoch, self.seq, self.revision)
 
+    def is_behind(self, position: Position) -> bool:
+        """Whether whoever was at `position` has seen what is not there."""
+        return self.epoch < position.epoch or self.seq < position.seq or self.revision < position.revision
+
 
 class Loaded(NamedTuple):
     fence: Fence

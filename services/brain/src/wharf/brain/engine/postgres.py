@@ -137,8 +137,10 @@ class PostgresEngine:
         outcome: asyncio.Future[Promotion] = asyncio.get_running_loop().create_future()
 
         async def run() -> None:
+            if outcome.done():
+                return  # nobody wants it any more, and whoever leads now would be fenced by it
             try:
-                promotion = await self._promoted(lease_ms)
+                promotion = await self._promoted(lease_ms, outcome.cancelled)
             except Exception as error:
                 if not outcome.done():
                     outcome.set_exception(error)
@@ -227,6 +229,9 @@ class PostgresEngine:
                 outcome = await self._fate(batch)
         except EngineError as error:
             outcome = error
+        except Exception as error:
+            log.exception("the fate of a batch could not be found out")
+            outcome = EngineError(f"{type(error).__name__}: {error}")
         _tell(done, outcome)
 
     async def _fate(self, batch: Batch) -> bool:
@@ -245,13 +250,15 @@ class PostgresEngine:
         await self._landed(batch, plan(batch))
         return True
 
-    async def _promoted(self, lease_ms: int) -> Promotion:
+    async def _promoted(self, lease_ms: int, unwanted: Callable[[], bool]) -> Promotion:
         following = self._current
         self._reads.drop()  # whoever reads by it gives way, for its server may be silent
         self._writes.drop()  # and this one may have been cut since it was used last
         async with following.moving:
             for _ in range(ATTEMPTS):
                 fence = parse_fence(await self._answered(READ_FENCE))
+                if unwanted():
+                    raise EngineError("the promotion was given up")
                 row = await self._answered(RAISE_EPOCH, fence.epoch, lease_ms)
                 if row is not None:
                     break
