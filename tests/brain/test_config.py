@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wharf.brain.config import DEFAULT_QUOTA, BrainConfig, Retention, join_warnings, load_config, parse_retention
+from wharf.brain.config import (
+    DEFAULT_QUOTA,
+    BrainConfig,
+    Retention,
+    exposed,
+    join_warnings,
+    load_config,
+    parse_retention,
+)
 from wharf.common.config import ConfigError, HelpRequested
 
 KUBEADM = (
@@ -193,3 +201,27 @@ def test_help_tells_every_flag() -> None:
         load_config(["--help"], {})
     assert "--listen-client-urls" in str(caught.value)
     assert "--auto-compaction-retention" in str(caught.value)
+
+
+SEVERAL = ("--engine=postgresql://db/wharf", "--redis=redis://redis")
+
+
+@pytest.mark.parametrize("url", ["http://0.0.0.0:2380", "http://10.0.0.1:2380", "http://[::]:2380"])
+def test_plain_peer_urls_beyond_loopback_need_a_word_of_their_own(url: str) -> None:
+    peers = (f"--listen-peer-urls={url}", "--initial-advertise-peer-urls=http://10.0.0.1:2380")
+    said = refusal(*SEVERAL, *peers)
+    assert f"{url} lets whoever reaches it write everything" in said
+    assert "--unsafe-no-peer-tls" in said
+    assert config(*SEVERAL, *peers, "--unsafe-no-peer-tls").replicated
+    assert not config(*peers).replicated, "what an etcd had before means nothing to one node"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:2380", "http://localhost:2380", "http://[::1]:2380"])
+def test_plain_peer_urls_on_loopback_do_not(url: str) -> None:
+    assert config(*SEVERAL, f"--listen-peer-urls={url}").replicated
+
+
+def test_plain_client_urls_beyond_loopback_are_known() -> None:
+    urls = "http://127.0.0.1:2379,http://10.0.0.1:2379,https://10.0.0.2:2379"
+    loaded = config(f"--listen-client-urls={urls}", "--cert-file=c", "--key-file=k")
+    assert exposed(loaded.listen_client_urls) == ("http://10.0.0.1:2379",)

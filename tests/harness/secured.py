@@ -24,7 +24,7 @@ from wharf.cli.kube.pki import Authority, KeyPair
 from wharf.cli.kube.process import Process
 
 from harness.backing import Nats, Postgres, Redis
-from harness.daemon import LOOPBACK, Daemon, lasting_port
+from harness.daemon import LOOPBACK, lasting_port
 from harness.store import READY_LINE
 
 POSTGRES_PASSWORD = "low tide:9/@%x"
@@ -33,6 +33,9 @@ NATS_PASSWORD = "breakwater:5/@%z"
 WRONG_PASSWORD = "flotsam:3/@%w"
 READY_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+
+
+Server = Postgres | Redis | Nats
 
 
 class SecuredParts:
@@ -45,7 +48,7 @@ class SecuredParts:
         self.clients, self.peers = Authority(folder / "clients"), Authority(folder / "peers")
 
     @property
-    def servers(self) -> tuple[Daemon, ...]:
+    def servers(self) -> tuple[Server, ...]:
         return (self.postgres, self.redis, self.nats)
 
     def __enter__(self) -> Self:
