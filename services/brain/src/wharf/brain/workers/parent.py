@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from wharf.brain.front import Front
     from wharf.brain.watch.hub import Hub
 
-READY_SECONDS: Final = 30.0  # for workers to serve, before this process says that it does
+READY_SECONDS: Final = 10.0  # for workers to serve, before this process says that it does
 DRAIN_SECONDS: Final = 10.0  # for them to end
 LOOK_EVERY: Final = 1.0  # seconds between looks at what they have acted upon
 LONGEST_PATH: Final = 100  # bytes of a Unix socket's address, a little less than the system takes
