@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.api.pb import rpc
-from wharf.brain.errors import LeaderFailed, RequestTimeout, Stopped, TooManyRequests
+from wharf.brain.errors import LeaderFailed, NoLeader, RequestTimeout, Stopped, TooManyRequests
 from wharf.brain.ha import router as module
 from wharf.brain.ha.router import Router
 from wharf.brain.ha.routes import Route, is_serializable, route_of
@@ -60,12 +60,16 @@ class Desk:
             self.leader, 5.0, lambda: self.now, lambda _, callback: self.later.append(callback), member_id=7
         )
         self.here: list[str] = []
+        self.refuses = False
         self.replies: dict[str, Reply] = {}
 
     def ask(self, path: str, name: str, request: bytes = b"") -> AnsweredCall:
         def handler(data: bytes, call: Call) -> None:
             self.here.append(name)
-            call.reply(b"here")
+            if self.refuses:
+                call.finish(NoLeader.code, NoLeader.text)
+            else:
+                call.reply(b"here")
 
         call = AnsweredCall(path, lambda reply: self.replies.update({name: reply}))
         method = self.router.routed(Method(path, Kind.UNARY, handler))
@@ -108,6 +112,17 @@ def test_what_a_leader_read_before_it_slept_is_not_sent() -> None:
     desk.leader.proof = True
     desk.router.changed()
     assert desk.replies["r"] == Reply(0, "", b"here")
+
+
+def test_what_a_leader_had_taken_and_not_begun_when_it_was_replaced_waits_for_the_next() -> None:
+    desk = Desk()
+    desk.leader.leading = desk.refuses = True
+    desk.ask(TXN, "w")
+    desk.ask(RANGE, "r")
+    assert not desk.replies
+    desk.refuses = False
+    desk.router.changed()
+    assert desk.replies["w"] == desk.replies["r"] == Reply(0, "", b"here")
 
 
 def test_a_follower_forwards_writes_and_reads_here_when_told_to() -> None:

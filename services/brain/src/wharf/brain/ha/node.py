@@ -314,6 +314,8 @@ class HaNode:
         log.info("leading", extra={"epoch": self.epoch, "revision": self.store.revision})
 
     async def _drain(self) -> None:
+        if self._successor and self.service is not None:
+            self.service.hand_over(self._successor)  # whoever is not named keeps off already
         if self.store.leads:
             await self.store.leading.stop()
         if self.role is Role.RESIGNING:

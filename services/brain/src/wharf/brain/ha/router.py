@@ -14,9 +14,9 @@ from typing import Any, Protocol, cast
 from wharf.brain.api.answered import Reply
 from wharf.brain.api.encode import as_member
 from wharf.brain.api.service import fail
-from wharf.brain.errors import BrainError, LeaderFailed, RequestTimeout, TooManyRequests
+from wharf.brain.errors import BrainError, LeaderFailed, NoLeader, RequestTimeout, TooManyRequests
 from wharf.brain.ha.routes import RANGE, Route, is_serializable, route_of
-from wharf.wire.rpc import Call, Kind, Method, StreamHandler, UnaryHandler
+from wharf.wire.rpc import Call, Kind, Metadata, Method, StreamHandler, UnaryHandler
 
 MOST_WAITING = 10_000  # calls: a second's worth of a busy apiserver many times over
 MOST_BYTES = 64 << 20  # of their requests
@@ -110,12 +110,16 @@ class Router:
             def again(until: float) -> None:
                 attempt(data, call, until)
 
-            if self._leader.leads():
-                here(data, cast(Call, ProvenCall(call, self._leader.proven, lambda: fail(call, LeaderFailed()))))
-            elif self._leader.reachable():
-                self._ask(path, data, call, lambda: self._wait(again, call, len(data), until))
-            else:
+            def wait() -> None:
                 self._wait(again, call, len(data), until)
+
+            if self._leader.leads():
+                proven = ProvenCall(call, self._leader.proven, lambda: fail(call, LeaderFailed()), wait)
+                here(data, cast(Call, proven))
+            elif self._leader.reachable():
+                self._ask(path, data, call, wait)
+            else:
+                wait()
 
         return lambda data, call: attempt(data, call, 0.0)
 
@@ -176,21 +180,23 @@ class Router:
         def again(until: float) -> None:
             self._when_shown(answer, call, size, until)
 
+        def wait() -> None:
+            self._wait(again, call, size, until)
+
         def read(shown: bool) -> None:
             if call.done:
                 return
             if shown:
                 answer(call)
             else:
-                self._wait(again, call, size, until)
+                wait()
 
         if self._leader.leads():
-            proven = ProvenCall(call, self._leader.proven, lambda: self._wait(again, call, size, until))
-            answer(cast(Call, proven))
+            answer(cast(Call, ProvenCall(call, self._leader.proven, wait, wait)))
         elif self._leader.reachable():
             self._leader.read(read)
         else:
-            self._wait(again, call, size, until)
+            wait()
 
     def _wait(self, retry: Callable[[float], None], call: Call, size: int, until: float) -> None:
         """`until` 0: the call begins to wait now."""
@@ -243,14 +249,19 @@ class Router:
 
 
 class ProvenCall:
-    """A call of a leader: its answer goes out only if the leader can prove, with the answer at hand, that it is one."""
+    """A call of a leader: its answer goes out only if the leader can prove, with the answer at hand, that it is one;
+    else it is `otherwise`. `undone`: it has ceased to be one, and nothing was done.
+    """
 
-    __slots__ = ("_call", "_otherwise", "_proven")
+    __slots__ = ("_call", "_otherwise", "_proven", "_undone")
 
-    def __init__(self, call: Call, proven: Callable[[], bool], otherwise: Callable[[], None]) -> None:
+    def __init__(
+        self, call: Call, proven: Callable[[], bool], otherwise: Callable[[], None], undone: Callable[[], None]
+    ) -> None:
         object.__setattr__(self, "_call", call)
         object.__setattr__(self, "_proven", proven)
         object.__setattr__(self, "_otherwise", otherwise)
+        object.__setattr__(self, "_undone", undone)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
@@ -269,3 +280,9 @@ class ProvenCall:
             self._call.reply_parts(length, parts)
         elif not self._call.done:
             self._otherwise()
+
+    def finish(self, code: int = 0, message: str = "", trailing: Metadata = ()) -> None:
+        if (code, message) != (NoLeader.code, NoLeader.text):
+            self._call.finish(code, message, trailing)
+        elif not self._call.done:
+            self._undone()
