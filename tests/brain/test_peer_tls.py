@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from wharf.brain.commands.nodes import step_down
 from wharf.brain.config import BrainConfig, load_config
 from wharf.brain.ha.link import Link
 from wharf.brain.replicated import peer_tls
@@ -30,7 +31,7 @@ class Welcoming(stubs.ControlServicer):
             pass
 
     async def Status(self, request: control.StatusRequest, context: object) -> control.StatusResponse:  # noqa: N802
-        return control.StatusResponse()
+        return control.StatusResponse(name="leader", role="leader")
 
     async def StepDown(self, request: control.StepDownRequest, context: object) -> control.StepDownResponse:  # noqa: N802
         return control.StepDownResponse()
@@ -114,3 +115,23 @@ def test_a_node_of_another_authority_gets_no_session(tmp_path: Path, authority: 
     leader = config(tmp_path, authority, "leader")
     stranger = config(tmp_path, Authority(tmp_path / "others", "others"), "follower", "--peer-server-name=nodes.test")
     assert "no session with the leader" in asyncio.run(outcome(leader, stranger))
+
+
+@pytest.mark.parametrize(("name", "code"), [("nodes.test", 0), ("others.test", 1)])
+def test_step_down_takes_a_certificate_by_its_name(tmp_path: Path, authority: Authority, name: str, code: int) -> None:
+    async def ask() -> int:
+        server = grpc.aio.server()
+        stubs.add_ControlServicer_to_server(Welcoming(), server)
+        tls = peer_tls(config(tmp_path, authority, "leader"))
+        assert tls is not None
+        port = server.add_secure_port("127.0.0.1:0", tls.server())
+        await server.start()
+        pair = authority.client("operator", "operator")
+        files = [f"--cacert={authority.cert}", f"--cert={pair.cert}", f"--key={pair.key}", "--timeout=20s"]
+        words = [f"--endpoint=https://127.0.0.1:{port}", f"--server-name={name}", *files]
+        try:
+            return await asyncio.to_thread(step_down, words, {})
+        finally:
+            await server.stop(None)
+
+    assert asyncio.run(ask()) == code

@@ -69,6 +69,15 @@ def test_writes_and_reads_through_the_service(release: Release) -> None:
     assert release.etcdctl("get", "/before", "--print-value-only").strip() == "kept"
 
 
+def test_a_leader_steps_down_when_asked(release: Release) -> None:
+    before = leader(release)
+    files = ("--cacert=/etc/wharf/peer/ca.crt", "--cert=/etc/wharf/peer/tls.crt", "--key=/etc/wharf/peer/tls.key")
+    words = ("--endpoint=https://127.0.0.1:2380", f"--server-name={NAME}-nodes.{NAMESPACE}.svc", *files)
+    release.kubectl("-n", NAMESPACE, "exec", before, "--", "wharf", "brain", "step-down", *words)
+    assert eventually(lambda: leader(release)) != before
+    release.etcdctl("put", "/stepped", "down")
+
+
 def test_deleting_the_leader_hands_over(release: Release) -> None:
     """Writes go on all the while the pod goes; each is asked once."""
     gone = leader(release)

@@ -61,11 +61,23 @@ def test_the_pod_has_no_more_rights_than_it_needs(render: Render) -> None:
     }
 
 
-def test_flags_are_those_the_program_knows(render: Render) -> None:
+PLAIN = (
+    "brain.tls.enabled=false",
+    "brain.tls.acceptPlaintext=true",
+    "brain.replicated.peerTls.enabled=false",
+    "brain.replicated.acceptPlaintext=true",
+    "brain.replicated.backingTls.secretName=",
+)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "scheme"), [(("brain.replicated.backingTls.clientCert=true",), "https"), (PLAIN, "http")], ids=str
+)
+def test_flags_are_those_the_program_knows(render: Render, pairs: tuple[str, ...], scheme: str) -> None:
     from wharf.brain.config import SCHEMA
     from wharf.common.config import load
 
-    one = container(render("brain.replicated.backingTls.clientCert=true", replicated=True))
+    one = container(render(*pairs, replicated=True))
     fields = {"$(POD_NAME)": "t-brain-x", "$(POD_IP)": "10.1.2.3"}
     arguments = list(one["args"])
     for name, value in fields.items():
@@ -78,8 +90,8 @@ def test_flags_are_those_the_program_knows(render: Render) -> None:
     assert loaded.warnings == ()
     assert loaded.config.name == "t-brain-x"
     assert loaded.config.engine_url == URLS["engine"]
-    assert loaded.config.peer_urls == ("https://10.1.2.3:2380",)
-    assert loaded.config.client_urls == ("https://10.1.2.3:2379",)
+    assert loaded.config.peer_urls == (f"{scheme}://10.1.2.3:2380",)
+    assert loaded.config.client_urls == (f"{scheme}://10.1.2.3:2379",)
 
 
 def test_the_urls_come_from_the_secret_that_was_named(render: Render) -> None:
@@ -129,9 +141,7 @@ def test_the_control_port_asks_brains_for_their_own_certificate(render: Render) 
 
 
 def test_plaintext_has_no_trace_of_tls(render: Render) -> None:
-    plain = ("brain.tls.enabled=false", "brain.tls.acceptPlaintext=true", "brain.replicated.peerTls.enabled=false")
-    accepted = ("brain.replicated.acceptPlaintext=true", "brain.replicated.backingTls.secretName=")
-    documents = render(*plain, *accepted, replicated=True, tls=False)
+    documents = render(*PLAIN, replicated=True, tls=False)
     args = container(documents)["args"]
     assert "--initial-advertise-peer-urls=http://$(POD_IP):2380" in args
     assert "--unsafe-no-peer-tls" in args

@@ -27,6 +27,7 @@ class StepDownOptions:
     cacert: Path | None = option(PATH, None, help="CA of the nodes' certificates, PEM.")
     cert: Path | None = option(PATH, None, help="Client certificate, PEM.")
     key: Path | None = option(PATH, None, help="Its key, PEM.")
+    server_name: str = option(STRING, "", help="Name in the node's certificate, if not the endpoint's.")
     timeout: float = option(DURATION, 30.0, help="How long it may take.")
 
 
@@ -75,4 +76,5 @@ def _dial(options: StepDownOptions) -> grpc.Channel:
     ca, key, cert = (
         path.read_bytes() if path is not None else None for path in (options.cacert, options.key, options.cert)
     )
-    return grpc.secure_channel(options.endpoint.authority, grpc.ssl_channel_credentials(ca, key, cert))
+    names = [("grpc.ssl_target_name_override", options.server_name)] if options.server_name else []
+    return grpc.secure_channel(options.endpoint.authority, grpc.ssl_channel_credentials(ca, key, cert), names)
