@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from wharf.common.pb.etcd import rpc_pb2_grpc as stubs
 from harness.backing import Nats, Postgres, Redis
 from harness.daemon import LOOPBACK, Daemon, lasting_port
 from harness.faultproxy import FaultProxy
-from harness.store import READY_LINE
+from harness.store import READY_LINE, server_command
 
 PARTS = ("redis", "nats", "engine", "control")
 LEASE_MS = 3000
@@ -90,7 +89,9 @@ class BrainCluster:
         nats: bool = True,
         standby: bool = False,
         flags: Sequence[str] = ("--watch-progress-notify-interval=200ms",),
+        program: Sequence[str] = (),
     ) -> None:
+        """`program`: the words before a node's flags, instead of `wharf brain`."""
         self.folder = folder
         self.lease_seconds = lease_ms / 1000
         self.proxy = FaultProxy()
@@ -100,6 +101,7 @@ class BrainCluster:
         self.standby: Postgres | None = None
         self.nodes = [BrainNode(f"n{number}", folder / f"n{number}") for number in range(nodes)]
         self._flags = [f"--election-timeout={lease_ms}", *flags]
+        self._program = program or server_command("brain")
         self._wants_standby = standby
 
     @property
@@ -148,7 +150,7 @@ class BrainCluster:
             engine = self.postgres.url_with(self.standby, ports=engine_ports)
         else:
             engine = self.postgres.url_at(engine_ports[0])
-        words = [str(Path(sys.prefix) / "bin" / "wharf"), "brain", f"--name={node.name}", f"--engine={engine}"]
+        words = [*self._program, f"--name={node.name}", f"--engine={engine}"]
         words += [f"--data-dir={node.folder / 'data'}"]
         words += [f"--redis={self.redis.url_at(add(node.link('redis'), self.redis.port))}"]
         if self.nats:
