@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from brain.faulty import Fault, FaultyEngine, ask, fill, submit
 from wharf.brain.engine import open_engine
-from wharf.brain.errors import LeaseExists, LeaseNotFound, LeaseTtlTooLarge
+from wharf.brain.errors import LeaseExists, LeaseNotFound, LeaseTtlTooLarge, NoLeader
 from wharf.brain.store.shapes import DeleteOp, PutOp, RangeOp, TxnOp
 from wharf.brain.store.store import Store
 from wharf.common.clock import FakeClock
@@ -274,3 +274,31 @@ def test_the_clock_is_stored_only_while_leases_exist() -> None:
         assert 5 <= len(engine.batches) <= 8
 
     run(body, FaultyEngine())
+
+
+@pytest.mark.parametrize("fault", [Fault.NONE, Fault.FENCED])
+def test_nobody_is_told_that_a_lease_is_gone_before_that_is_durable(fault: Fault) -> None:
+    """A leader that is replaced in between has told of an end that never came."""
+    engine = FaultyEngine()
+
+    async def body(store: Store, timers: Timers) -> None:
+        leases = store.leases
+        await ask(leases.grant, 1, 10)
+        engine.held, engine.faults = [], [fault]
+        asked = [
+            asyncio.create_task(ask(leases.revoke, 1)),
+            asyncio.create_task(ask(leases.tell, lambda: leases.time_to_live(1).ttl)),
+            asyncio.create_task(ask(leases.tell, leases.list)),
+            asyncio.create_task(ask(leases.keep_alive, 1)),
+        ]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in asked)
+        engine.release()
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        if fault is Fault.NONE:
+            assert told == [None, -1, [], 0]
+        else:
+            assert [type(each) for each in told] == [NoLeader] * 4
+
+    run(body, engine)

@@ -300,3 +300,17 @@ def test_leases_end_when_they_should_after_a_fence_in_the_middle_of_a_batch() ->
         assert at.store.leases.time_to_live(9).keys == ()
 
     play(story)
+
+
+def test_a_node_that_must_start_over_ends_though_its_lease_cannot_be_given_back() -> None:
+    async def story(at: Place) -> None:
+        await leads(at)
+
+        async def release(record: object) -> bool:
+            raise RuntimeError("nobody has thought of this")
+
+        at.lease.release = release  # type: ignore[method-assign]  # the fake's own
+        await asyncio.wait_for(at.node.hand_over(), 20)
+        assert "nobody has thought of this" in await asyncio.wait_for(at.node.fatal, 20)
+
+    play(story)

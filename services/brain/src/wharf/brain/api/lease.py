@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, cast
 from weakref import WeakSet
 
@@ -12,7 +13,7 @@ from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, listen, stream, unary
 from wharf.brain.errors import BrainError
-from wharf.brain.store.ttl import Lease
+from wharf.brain.store.ttl import Lease, Remaining
 from wharf.wire.rpc import Call, Method, UnaryHandler
 
 _SERVICE = "/etcdserverpb.Lease/"
@@ -97,15 +98,30 @@ class LeaseApi:
 
     def time_to_live(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseTimeToLiveRequest, data)
-        left = self._store.leases.time_to_live(request.ID)
-        body = number(0x10, left.lease_id) + number(0x18, left.ttl) + number(0x20, left.granted_ttl)
-        keys = frame_values(0x2A, left.keys) if request.keys else b""
-        call.reply(self._header(self._store.revision) + body + keys)
+        leases = self._store.leases
+
+        def done(left: Remaining | BrainError) -> None:
+            if isinstance(left, BrainError):
+                fail(call, left)
+                return
+            body = number(0x10, left.lease_id) + number(0x18, left.ttl) + number(0x20, left.granted_ttl)
+            keys = frame_values(0x2A, left.keys) if request.keys else b""
+            call.reply(self._header(self._store.revision) + body + keys)
+
+        leases.tell(lambda: leases.time_to_live(request.ID), done)
 
     def leases(self, data: bytes, call: Call) -> None:
         decode.parse(rpc.LeaseLeasesRequest, data)
-        listed = frame_values(0x12, (number(0x08, lease_id) for lease_id in self._store.leases.list()))
-        call.reply(self._header(self._store.revision) + listed)
+        leases = self._store.leases
+
+        def done(ids: Sequence[int] | BrainError) -> None:
+            if isinstance(ids, BrainError):
+                fail(call, ids)
+                return
+            listed = frame_values(0x12, (number(0x08, lease_id) for lease_id in ids))
+            call.reply(self._header(self._store.revision) + listed)
+
+        leases.tell(leases.list, done)
 
 
 class KeepAliveStream:

@@ -267,20 +267,16 @@ class HaNode:
                 self._crew.spawn(self._release(self._successor))
             case Do.ABANDON:
                 self._resigned.clear()
-                self._crew.spawn(self._abandon())
+                self._crew.spawn(self._release(None))
             case Do.FOLLOW:
                 self._cancel_promotion()
                 self._tail.start()
 
-    async def _release(self, successor: int) -> None:
-        """Give the lease back, then tell those who wait for it: only now can one of them win."""
+    async def _release(self, successor: int | None) -> None:
+        """Give the lease back, then tell those who wait for it, unless None: only now can one of them win."""
         await self.election.release()
-        if self.service is not None:
+        if self.service is not None and successor is not None:
             self.service.hand_over(successor)
-        self._resigned.set()
-
-    async def _abandon(self) -> None:
-        await self.election.release()
         self._resigned.set()
 
     async def _promote(self) -> None:
@@ -361,6 +357,7 @@ class HaNode:
             self.on_term(self.epoch + 1)
 
     def _failed(self, why: str) -> None:
+        self._resigned.set()  # nobody waits for what may never come
         if not self.fatal.done():
             self.fatal.set_result(why)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from wharf.brain.engine.base import Table
 from wharf.brain.errors import BrainError, LeaseNotFound
@@ -24,6 +24,8 @@ from wharf.common.clock import Clock
 
 if TYPE_CHECKING:
     from wharf.brain.store._codec import Change
+
+T = TypeVar("T")
 
 CHECKPOINT = 1.0  # seconds between stored clocks while leases exist
 RETRY = 1000  # milliseconds after an expiry that was refused
@@ -104,15 +106,27 @@ class Leases:
         """The whole time to live again: `done` gets it in seconds, 0 for a lease that is gone."""
         try:
             pending = self._writer.pending()
-            lease = self.table.renew(lease_id, self.clock.now())
-        except LeaseNotFound:
-            done(0)
-            return
         except BrainError as error:
             done(error)
             return
-        pending.write(Table.META, lease_key(lease_id), encode_lease(lease))
-        pending.answer(done, lease.ttl, lambda: self.keep_alive(lease_id, done), None)
+        try:
+            lease = self.table.renew(lease_id, self.clock.now())
+        except LeaseNotFound:
+            ttl = 0
+        else:
+            ttl = lease.ttl
+            pending.write(Table.META, lease_key(lease_id), encode_lease(lease))
+        pending.answer(done, ttl, lambda: self.keep_alive(lease_id, done), None)
+        self._writer.wake()
+
+    def tell(self, look: Callable[[], T], done: Callable[[T | BrainError], None]) -> None:
+        """`done` gets what `look` sees of the leases now, once all that it sees is durable."""
+        try:
+            pending = self._writer.pending()
+        except BrainError as error:
+            done(error)
+            return
+        pending.answer(done, look(), lambda: self.tell(look, done), None)
         self._writer.wake()
 
     def time_to_live(self, lease_id: int) -> Remaining:
