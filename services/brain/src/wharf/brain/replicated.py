@@ -102,6 +102,7 @@ class Replicated:
         return methods
 
     async def begin(self, hub: Hub, api: Api, front: Front) -> None:
+        """Take part; returns once somebody leads. EngineError when this node cannot."""
         node, router = self.node, self._router
         handlers = {
             method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
@@ -118,7 +119,13 @@ class Replicated:
         addresses = [url.authority for url in self._config.listen_peer_urls]
         await self._server.start(service, addresses, None if self._tls is None else self._tls.server())
         node.start(hub)
-        await first.wait()
+        known = asyncio.create_task(first.wait())
+        try:
+            await asyncio.wait((known, node.fatal), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            known.cancel()
+        if node.fatal.done():
+            raise EngineError(node.fatal.result())
 
     async def hand_over(self) -> None:
         await self.node.hand_over()
@@ -132,6 +139,8 @@ class Replicated:
         node = self.node
         if not node.leader_id:
             return "etcdserver: no leader"
+        if not node.certain():
+            return "this node has not heard yet how far the leader is"
         limit = MOST_LAG * self._config.election_timeout / 1000
         return f"this node is {node.lag():.1f} s behind the leader" if node.lag() > limit else ""
 
