@@ -12,6 +12,8 @@ from typing import Any, cast
 import pytest
 from brain.faulty import ask, submit
 from brain.ha.test_election import TTL_MS, FakeLease
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from wharf.brain.api.members import Member
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import EngineError, Promotion, SharedEngine
@@ -109,6 +111,7 @@ class Place:
     """A node, and another store on the same engine that leads."""
 
     def __init__(self) -> None:
+        self.ttl_ms = TTL_MS
         self.clock = FakeClock(1000.0)
         self.lease = FakeLease(self.clock)
         self.engine = Shared(open_engine("memory:"))
@@ -122,7 +125,7 @@ class Place:
         """The node loads what the engine has now."""
         store = self.store = Store(cast(SharedEngine, self.engine), self.clock)
         store.load(member_id=5)
-        election = Election(cast(RedisLease, self.lease), 5, "here:1", TTL_MS, self.clock)
+        election = Election(cast(RedisLease, self.lease), 5, "here:1", self.ttl_ms, self.clock)
         engine = cast(SharedEngine, self.engine)
 
         def tail_of(confirm: Callable[[], None], failed: Callable[[str], None]) -> Tail:
@@ -314,3 +317,71 @@ def test_a_node_that_must_start_over_ends_though_its_lease_cannot_be_given_back(
         assert "nobody has thought of this" in await asyncio.wait_for(at.node.fatal, 20)
 
     play(story)
+
+
+class Storm:
+    """What may happen to a node, in any order."""
+
+    def __init__(self, at: Place) -> None:
+        self.at = at
+        self.started: list[asyncio.Task[Any]] = []
+
+    async def happen(self, what: str) -> None:
+        at = self.at
+        match what:
+            case "stolen":
+                at.lease.holder = "other/1"
+            case "free":
+                at.lease.holder = None
+            case "fenced":
+                await at.engine.inner.promote()
+            case "write":
+                self.started.append(asyncio.create_task(submit(at.store, PutOp(b"a", b"1"))))
+            case "asked to go":
+                self.started.append(asyncio.create_task(at.node.step_down(0)))
+            case "silent" | "heard":
+                at.lease.down = what == "silent"
+            case "slow" | "quick":
+                (at.engine.go_on.clear if what == "slow" else at.engine.go_on.set)()
+            case "broken" | "mended":
+                at.engine.breaks = EngineError("down") if what == "broken" else None
+            case "told" | "asked":
+                at.link.opens(9, at.node.epoch)
+                at.link.says(Point(at.store.revision) if what == "told" else None)
+            case "lost sight":
+                at.link.leader_id = 0
+                at.link.on_closed()
+        at.node.election.look_soon()
+        await asyncio.sleep(0.002)
+        at.clock.advance(at.ttl_ms / 3000)
+
+    async def pass_over(self) -> None:
+        for what in ("quick", "mended", "heard", "lost sight", "free"):
+            await self.happen(what)
+        await self.at.until(self.at.node.leads, pace=0.001)
+        await asyncio.wait_for(asyncio.gather(*self.started, return_exceptions=True), 20)
+
+
+HAPPENINGS = (
+    *("stolen", "free", "fenced", "write", "asked to go", "silent", "heard", "slow", "quick", "broken", "mended"),
+    *("told", "asked", "lost sight", "time passes"),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(HAPPENINGS), max_size=25))
+def test_whatever_happens_and_in_whatever_order_a_node_gets_over_it(story: list[str]) -> None:
+    """No pair of a role and an event is missing, every call is answered, and in the end somebody leads."""
+
+    async def weather(at: Place) -> None:
+        at.ttl_ms = 60
+        at.make()
+        at.node.start(Hub(at.store))
+        storm = Storm(at)
+        for what in story:
+            await storm.happen(what)
+        await storm.pass_over()
+        assert not at.node.fatal.done()
+        await submit(at.store, PutOp(b"b", b"1"))
+
+    play(weather)
