@@ -58,7 +58,7 @@ def leaders(system: Engine) -> dict[str, bool]:
     listed: list[dict[str, Any]] = json.loads(etcdctl(system, "endpoint", "status", "--cluster", "--write-out=json"))
     return {
         one["Endpoint"].removeprefix("https://").removesuffix(":2379"): (
-            one["Status"]["leader"] == one["Status"]["header"]["member_id"]
+            one["Status"].get("leader") == one["Status"]["header"]["member_id"]
         )
         for one in listed
     }

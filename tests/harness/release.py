@@ -148,7 +148,7 @@ class Release:
         listed: list[dict[str, Any]] = json.loads(self.etcdctl(*words, endpoints=endpoints))
         status = {one["Endpoint"]: one["Status"] for one in listed}
         return {
-            name: status[url]["leader"] == status[url]["header"]["member_id"]
+            name: status[url].get("leader") == status[url]["header"]["member_id"]
             for name, address in pods.items()
             if (url := f"https://{address}:2379") in status
         }
