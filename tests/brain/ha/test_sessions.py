@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.errors import LeaderFailed, NoLeader
@@ -209,6 +209,43 @@ def test_followers_are_told_of_a_hand_over() -> None:
         await pair.successor.wait()
 
     play(story)
+
+
+class Leaving:
+    """The context of a follower whose end is noticed twice: it reads no more, and then its call is cancelled."""
+
+    def __init__(self) -> None:
+        self.gone, self.ending = asyncio.Event(), asyncio.Event()
+        self._said = [control.FromFollower(hello=control.Hello(name="follower", member_id=5))]
+
+    async def read(self) -> object:
+        if self._said:
+            return self._said.pop()
+        await self.gone.wait()
+        return object()
+
+    async def write(self, message: control.FromLeader) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ending.set()
+            await asyncio.sleep(0.01)
+
+
+def test_nothing_is_left_of_a_session_whose_end_is_noticed_twice() -> None:
+    """Else its node, started again, would be told for ever that another one has its name."""
+
+    async def story() -> None:
+        service, context = ControlService(FakeHost(), {}), Leaving()
+        serving = asyncio.create_task(service.Session(None, cast(Any, context)))
+        assert await service.wait_for(5, 10)
+        context.gone.set()
+        await context.ending.wait()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        assert not service.has(5)
+
+    asyncio.run(story())
 
 
 def test_who_is_refused_is_not_there() -> None:

@@ -90,12 +90,13 @@ class ControlService(stubs.ControlServicer):
         finally:
             for task in (writer, reader, ended):
                 task.cancel()
-            await asyncio.gather(writer, reader, ended, return_exceptions=True)
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
             session.close()
             self._host.left(session)
+            # Last: grpcio may cancel this task too, and a session that stayed would keep its node from coming back.
+            await asyncio.gather(writer, reader, ended, return_exceptions=True)
         if session.fault:
             log.warning("the session with %r was ended: %s", session.hello.name, session.fault)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, session.fault)
