@@ -161,8 +161,8 @@ def test_who_does_not_say_who_he_is_is_not_waited_for(monkeypatch: pytest.Monkey
 
     async def story(port: Port) -> None:
         async with port.peer() as silent, port.peer() as rude:
-            assert await ended(silent) == (grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
             await rude.write(control.FromFollower(index_token=1))
+            assert await ended(silent) == (grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
             assert await ended(rude) == (grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
 
     play(story)
