@@ -399,6 +399,9 @@ def test_a_stream_that_waits_for_its_reads_is_asked_all_the_same() -> None:
         def proven(self) -> bool:
             return False
 
+        def certain(self) -> bool:
+            return True
+
         def reachable(self) -> bool:
             return True
 
