@@ -52,16 +52,18 @@ def cpu_seconds(root: int) -> float:
 
 def tree(root: int) -> list[int]:
     """`root` and all its descendants that are alive."""
-    children = Path(f"/proc/{root}/task/{root}/children")
-    below = [int(word) for word in children.read_text().split()] if children.exists() else []
-    return [root, *(pid for child in below for pid in tree(child))]
+    try:
+        below = Path(f"/proc/{root}/task/{root}/children").read_text().split()
+    except OSError:  # over meanwhile: what it used is its parent's to tell
+        return []
+    return [root, *(pid for child in below for pid in tree(int(child)))]
 
 
 def _stat(pid: int) -> list[int]:
     """Numeric fields of /proc/PID/stat from ppid (index 1) on; index n is field n + 3 of proc(5)."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except OSError:  # over meanwhile
         return [0] * 50
     return [0, *map(int, after_name[1:])]
 

@@ -109,5 +109,5 @@ func (l *load) drive(clients []*clientv3.Client) result {
 	if l.delivered != nil {
 		l.delivered.await(workers)
 	}
-	return merge(l, workers, counted, min(time.Since(counted), time.Since(begin)))
+	return merge(l, workers, begin, min(time.Since(counted), time.Since(begin)))
 }

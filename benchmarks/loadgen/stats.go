@@ -70,7 +70,7 @@ type result struct {
 	Events  *events        `json:"events,omitempty"`
 }
 
-func merge(l *load, workers []*worker, counted time.Time, elapsed time.Duration) result {
+func merge(l *load, workers []*worker, begin time.Time, elapsed time.Duration) result {
 	var latencies []time.Duration
 	failed := map[string]int{}
 	all := 0
@@ -91,7 +91,7 @@ func merge(l *load, workers []*worker, counted time.Time, elapsed time.Duration)
 		r.PerSec = float64(r.Ops) / seconds
 	}
 	if l.delivered != nil {
-		r.Events = l.delivered.summary(counted, seconds)
+		r.Events = l.delivered.summary(begin, seconds)
 	}
 	return r
 }

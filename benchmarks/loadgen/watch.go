@@ -101,11 +101,11 @@ func (d *delivery) await(workers []*worker) {
 	}
 }
 
-func (d *delivery) summary(counted time.Time, seconds float64) *events {
+func (d *delivery) summary(begin time.Time, seconds float64) *events {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	slices.Sort(d.delay)
-	all := max(d.last.Sub(counted).Seconds(), seconds)
+	all := max(d.last.Sub(begin).Seconds(), seconds)
 	return &events{
 		Watchers: d.watchers, Count: d.count, Missing: d.expected - d.count, PerSec: float64(d.count) / all,
 		P50: quantile(d.delay, 0.50), P99: quantile(d.delay, 0.99),
