@@ -36,7 +36,7 @@ def test_redis_dies_and_comes_back(cluster: BrainCluster, tmp_path: Path) -> Non
 def test_redis_is_wiped_behind_the_leaders_back(cluster: BrainCluster, tmp_path: Path, reads: bool) -> None:
     """The leader does not hear of it and believes on; whoever wins the lease at once must wait for it all the same."""
     with scenario(cluster, tmp_path, leader_only_reads=reads) as load:
-        cluster.partition(load.leader, "redis")
+        cluster.partition(load.leader, "redis", *(["control"] if reads else []))  # nothing that would tell it is sent
         cluster.redis.wipe()
         cluster.wait_leader(other_than=load.leader, timeout=load.bound())
         load.writes_go_on()

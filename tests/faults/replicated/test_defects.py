@@ -47,7 +47,7 @@ def nothing(load: Scenario) -> None:
 
 
 def wipe_redis_behind_the_leaders_back(load: Scenario) -> None:
-    load.cluster.partition(load.leader, "redis")
+    load.cluster.partition(load.leader, "redis", "control")  # nor do its followers bring it a write that would tell it
     load.cluster.redis.wipe()
     load.cluster.wait_leader(other_than=load.leader, timeout=load.bound())
     load.writes_go_on()
@@ -55,7 +55,7 @@ def wipe_redis_behind_the_leaders_back(load: Scenario) -> None:
 
 
 def cut_the_leader_off_from_redis(load: Scenario) -> None:
-    load.cluster.partition(load.leader, "redis")
+    load.cluster.partition(load.leader, "redis", "control")
     load.cluster.wait_leader(other_than=load.leader, timeout=load.bound())
     load.writes_go_on()
     load.cluster.kill(load.leader)
