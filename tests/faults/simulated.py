@@ -7,7 +7,6 @@ hold each other.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from faults.recorded.mix import Mix
@@ -82,8 +81,3 @@ def _take_effect(
         return request
     mix.learn(request, answer)
     return replace(request, answer=answer)
-
-
-def prefixed(log: Sequence[Entry], revision: int) -> list[Entry]:
-    """The log up to a revision."""
-    return [one for one in log if one.revision <= revision]
