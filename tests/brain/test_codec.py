@@ -287,6 +287,7 @@ RANGES = st.builds(
     range_end=st.binary(max_size=4),
     limit=st.integers(-2, 500),
     revision=st.integers(-2, 500),
+    serializable=st.booleans(),
     keys_only=st.booleans(),
     count_only=st.booleans(),
 )
@@ -313,7 +314,6 @@ def test_plain_ranges_are_recognised(request: rpc.RangeRequest) -> None:
     [
         {"sort_order": 1},
         {"sort_target": 2},
-        {"serializable": True},
         {"min_mod_revision": 1},
         {"max_create_revision": 1},
     ],

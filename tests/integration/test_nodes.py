@@ -19,6 +19,8 @@ from faults.kit import CALL_SECONDS, Client, refusal
 from harness.daemon import LOOPBACK
 from harness.nodes import BrainCluster, BrainNode
 from proofs.ctl import Ctl
+from wharf.common.pb.control import control_pb2 as control
+from wharf.common.pb.control import control_pb2_grpc as control_stubs
 from wharf.common.pb.etcd import kv_pb2 as mvcc
 from wharf.common.pb.etcd import rpc_pb2 as rpc
 from wharf.common.pb.etcd import v3lock_pb2, v3lock_pb2_grpc
@@ -221,6 +223,7 @@ def test_an_operator_hands_leadership_over(cluster: BrainCluster) -> None:
 
 def test_etcdctl_moves_the_leader(cluster: BrainCluster) -> None:
     leader = cluster.wait_leader()
+    _until(lambda: _in_session(leader) == len(cluster.nodes) - 1)  # who is not there is not told to keep off
     target = cluster.others(leader)[0]
     status = target.status()
     assert status is not None
@@ -230,6 +233,11 @@ def test_etcdctl_moves_the_leader(cluster: BrainCluster) -> None:
     moved = Ctl("3.6", leader.address).run("move-leader", member)
     assert moved.returncode == 0, moved.stderr
     assert cluster.wait_leader(other_than=leader) is target
+
+
+def _in_session(leader: BrainNode) -> int:
+    with grpc.insecure_channel(f"{LOOPBACK}:{leader.control_port}") as channel:
+        return len(control_stubs.ControlStub(channel).Status(control.StatusRequest(), timeout=CALL_SECONDS).followers)
 
 
 def test_a_node_that_lags_or_knows_no_leader_is_alive_and_not_ready(cluster: BrainCluster) -> None:

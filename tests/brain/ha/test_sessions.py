@@ -202,6 +202,21 @@ def test_a_question_nobody_waits_for_any_more_is_cancelled_at_the_leader() -> No
     play(story)
 
 
+def test_answers_on_their_way_are_taken_before_another_leader_is_asked() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        outcome, _ = pair.begin(b"hold")
+        await pair.ask(b"x")
+        pair.link.target(f"{LOOPBACK}:1")
+        await asyncio.sleep(0)
+        (held,) = pair.held
+        held.reply(b"done")
+        assert await outcome == (Reply(0, "", b"done"), False)
+        await pair.closed.wait()
+
+    play(story)
+
+
 def test_followers_are_told_of_a_hand_over() -> None:
     async def story(pair: Pair) -> None:
         await pair.opened.wait()

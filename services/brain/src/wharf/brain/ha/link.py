@@ -40,6 +40,7 @@ OPTIONS: Final = (
 TLS_HINT: Final = " (TLS; see --peer-cert-file, --peer-trusted-ca-file and --peer-server-name, there and here)"
 _EXPECTED_NAME: Final = "grpc.ssl_target_name_override"
 RETRY: Final = 0.1  # seconds until a session that could not be had is tried again
+FINISH_SECONDS: Final = 0.5  # for answers on their way when another leads already
 OPEN_SECONDS: Final = 2.0  # for a session to open
 
 Done = Callable[[Reply | None, bool], None]
@@ -74,6 +75,7 @@ class Link:
         self._wake = asyncio.Event()
         self._next_id = 0
         self._questions: dict[int, _Question] = {}
+        self._answered = asyncio.Event()
         self._unsent: deque[int] = deque()
         self._cancelled: deque[int] = deque()
         self._question_max = 0  # bytes the leader takes; 0: it has not said
@@ -126,6 +128,8 @@ class Link:
             moved = asyncio.create_task(self._moved.wait())
             try:
                 await asyncio.wait((session, moved), return_when=asyncio.FIRST_COMPLETED)
+                if self._address != address:
+                    await self._finish(session)
             finally:
                 for task in (session, moved):
                     task.cancel()
@@ -134,6 +138,14 @@ class Link:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RETRY):
                         await self._moved.wait()
+
+    async def _finish(self, session: asyncio.Task[None]) -> None:
+        """A leader that hands over has answered everything: what is on its way is waited for, for a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                while not session.done() and any(question.sent for question in self._questions.values()):
+                    self._answered.clear()
+                    await self._answered.wait()
 
     async def _session(self, address: str) -> None:
         try:
@@ -203,6 +215,7 @@ class Link:
             self.on_index(index.token, None if index.refused else Point(index.revision, index.compact_revision))
         for answer in message.answers:
             question = self._questions.pop(answer.id, None)
+            self._answered.set()
             if question is None:
                 continue
             if answer.undone:
@@ -225,6 +238,7 @@ class Link:
     def _closed(self) -> None:
         was_open, self.leader_id = self.open, 0
         questions, self._questions = self._questions, {}
+        self._answered.set()
         self._unsent.clear()
         self._cancelled.clear()
         self._index_token = 0

@@ -141,7 +141,10 @@ def parse_kube_txn(bytes message):
 
 
 def parse_kube_range(bytes message):
-    """(key, range_end, limit, revision, keys_only, count_only), None when the request asks for more."""
+    """(key, range_end, limit, revision, keys_only, count_only), None when the request asks for more.
+
+    Whether it asks for a serializable answer is not the store's affair: it answers from what is shown in any case.
+    """
     cdef const uchar* at = <const uchar*> PyBytes_AS_STRING(message)
     cdef const uchar* end = at + PyBytes_GET_SIZE(message)
     cdef Field field
@@ -162,6 +165,8 @@ def parse_kube_range(bytes message):
             limit = <int64_t> field.number
         elif field.tag == 0x20:
             revision = <int64_t> field.number
+        elif field.tag == 0x38:
+            pass
         elif field.tag == 0x40:
             keys_only = field.number != 0
         elif field.tag == 0x48:
