@@ -13,16 +13,15 @@ def node_families(node: HaNode, router: Router) -> Iterator[Family]:
     def one(name: str, text: str, kind: Kind, value: float) -> Family:
         return Family(name, text, kind, (Sample((), value),))
 
-    position = node.engine.position()
+    position, status = node.engine.position(), node.status()
     yield one("etcd_server_proposals_applied_total", "The total number of batches applied.", "gauge", position.seq)
     yield one("etcd_server_proposals_committed_total", "The total number of batches known.", "gauge", position.seq)
     yield one("etcd_server_proposals_pending", "Requests that wait for a leader.", "gauge", len(router))
-    yield one("etcd_network_active_peers", "Nodes in session with this leader.", "gauge", len(node.status().followers))
+    yield one("etcd_network_active_peers", "Nodes in session with this leader.", "gauge", len(status.followers))
     yield one("wharf_brain_epoch", "The fence of the leader this node knows.", "gauge", node.epoch)
     yield one("wharf_brain_lag_seconds", "Time since this node last showed what the leader does.", "gauge", node.lag())
     yield one("wharf_brain_lease_seconds", "Left of a leader's lease.", "gauge", node.election.left())
     yield one("wharf_brain_applied_revision", "Revision of the replica.", "gauge", position.revision)
     yield one("wharf_brain_waiting_reads", "Reads that wait to be linearizable here.", "gauge", node.waiting_reads)
     yield one("wharf_brain_event_gaps_total", "Times events were missing and the log was read.", "counter", node.gaps)
-    connected = node.status().events_connected
-    yield one("wharf_brain_events_connected", "Whether events arrive by NATS.", "gauge", connected)
+    yield one("wharf_brain_events_connected", "Whether events arrive by NATS.", "gauge", status.events_connected)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from google.protobuf.message import DecodeError
 from wharf.brain.api.lease import RENEW
 from wharf.brain.api.pb import rpc
 
@@ -59,7 +60,5 @@ def is_serializable(request: bytes) -> bool:
         return False
     try:
         return bool(rpc.RangeRequest.FromString(request).serializable)
-    except ValueError:
-        return False
-    except Exception:  # protobuf's DecodeError derives from no common class of ours
+    except DecodeError:
         return False
