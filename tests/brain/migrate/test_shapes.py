@@ -165,6 +165,16 @@ def test_it_ends_by_itself_once_the_source_stands_still() -> None:
     assert "by itself" in cut.advice
 
 
+def test_under_writes_that_never_stop_it_has_caught_up_once_it_holds_what_the_last_look_saw() -> None:
+    cut = CutOver(Ending(quiet=3.0))
+    assert not cut.saw(100, 5, 0.0)
+    assert not cut.saw(200, 99, 1.0), "behind what the source had a look ago"
+    assert cut.saw(300, 200, 2.0)
+    assert not cut.saw(400, 399, 3.0), "told once"
+    cut.saw(500, 499, 9.0)
+    assert cut.target is None, "it does not stand still"
+
+
 def test_a_revision_and_a_quiet_source_end_it_whichever_is_first() -> None:
     cut = CutOver(Ending(until=10, quiet=1.0))
     cut.saw(8, 8, 0.0)

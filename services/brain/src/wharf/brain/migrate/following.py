@@ -119,7 +119,7 @@ class Follower:
         if stopping and (self._cut.target is None or revision < self._cut.target):
             self._cut.asked(revision)
         if self._cut.saw(revision, self._applied, now) and not stopping:
-            self._view.line(f"caught up at revision {revision}; {self._cut.advice}")
+            self._view.line(f"caught up at revision {min(revision, self._applied)}; {self._cut.advice}")
         if stopping and not self._cut.reached(self._applied) and now - self._moved > STALL:
             await self._queue.put(
                 MigrationFailed(f"the source does not deliver what follows revision {self._applied}; begin anew")

@@ -145,6 +145,7 @@ class CutOver:
         self.target: int | None = ending.until or None
         self.announced = False
         self._still_since: tuple[int, float] | None = None
+        self._before: int | None = None  # where the source stood when it was asked last
 
     def reached(self, applied: int) -> bool:
         return self.target is not None and applied >= self.target
@@ -163,13 +164,21 @@ class CutOver:
         return "stop the source's writers, then press Ctrl-C"
 
     def saw(self, source: int, applied: int, now: float) -> bool:
-        """The source stood at `source`, `applied` is here; True the first time that nothing is missing."""
+        """The source stood at `source`, `applied` is here; True the first time that the copy has caught up.
+
+        Under writes that never stop something is always on its way: it has caught up once it holds all that the
+        source had when asked before.
+        """
+        before, self._before = self._before, source
         if source > applied:
             self._still_since = None
-            return False
+            return before is not None and applied >= before and self._announce()
         if self._still_since is None or self._still_since[0] != source:
             self._still_since = (source, now)
         if self._ending.quiet and now - self._still_since[1] >= self._ending.quiet:
             self.asked(source)
+        return self._announce()
+
+    def _announce(self) -> bool:
         first, self.announced = not self.announced, True
         return first
