@@ -101,7 +101,7 @@ install_dev() { uv_install --require-hashes -r requirements/dev.txt; }
 
 install_members() {
     local member arguments=()
-    for member in libs/wire libs/common services/brain cli; do arguments+=(-e "$member"); done
+    for member in libs/wire libs/common services/brain services/gateway cli; do arguments+=(-e "$member"); done
     # The compiled modules are built by the next step; installing must not build them a second time.
     WHARF_EXTENSION=none uv_install --no-deps --no-build-isolation "${arguments[@]}"
     rm -f "$venv"/lib/python3*/site-packages/wharf-dev.pth

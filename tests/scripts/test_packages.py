@@ -24,7 +24,7 @@ def names(requirements: Path) -> set[str]:
 def test_a_members_dependencies_are_pinned(member: str) -> None:
     project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
     wanted = {re.sub(r"[-_.]+", "-", re.split(r"[\s<>=!~\[;]", need)[0]).lower() for need in project["dependencies"]}
-    own = {"wharf-wire", "wharf-common", "wharf-brain", "wharf"}
+    own = {"wharf-wire", "wharf-common", "wharf-brain", "wharf-gateway", "wharf"}
     assert wanted - own <= names(ROOT / "requirements" / "runtime.in")
 
 
@@ -58,6 +58,7 @@ DISTRIBUTION = {  # import name → package, where they differ
     "wharf.wire": "wharf-wire",
     "wharf.common": "wharf-common",
     "wharf.brain": "wharf-brain",
+    "wharf.gateway": "wharf-gateway",
     "wharf.cli": "wharf",
 }
 

@@ -1,0 +1,1 @@
+"""Kubernetes' own conventions, as a client and a proxy need them."""

@@ -1,0 +1,32 @@
+"""What kube-apiserver understands of a request before it looks at the body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """Verb and object of a request. Source: k8s.io/apiserver/pkg/endpoints/request, RequestInfo."""
+
+    is_resource: bool
+    path: str  # decoded, without query
+    verb: str  # resources: get list watch create update patch delete deletecollection proxy; else the lower-case method
+    prefix: str = ""  # "api" or "apis"
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    resource: str = ""  # "pods"
+    subresource: str = ""  # "log"
+    name: str = ""
+    parts: tuple[str, ...] = ()  # resource, name, subresource …
+    label_selector: str = ""
+    field_selector: str = ""
+
+    @property
+    def long_running(self) -> bool:
+        """Watches and streams, as kube-apiserver tells them: they have no deadline and a class of their own."""
+        return self.verb in ("watch", "proxy") or self.subresource in _STREAMS
+
+
+_STREAMS = frozenset(("attach", "exec", "log", "portforward", "proxy"))

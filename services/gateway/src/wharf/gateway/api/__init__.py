@@ -1,0 +1,1 @@
+"""The UpstreamCluster API: shapes, reading and refusing documents, the CRD, conversion from KubeGateway."""
