@@ -1,23 +1,8 @@
-"""How long the place of a worker stays empty, and how long one may stand still."""
+"""How long a worker may stand still."""
 
 from __future__ import annotations
 
-from wharf.brain.workers.policy import FIRST_DELAY, MOST_DELAY, MOST_STILL, STEADY, Backoff, Watchdog
-
-
-def test_deaths_in_a_row_are_waited_for_ever_longer_up_to_a_bound() -> None:
-    backoff = Backoff()
-    delays = [backoff.died(1.0) for _ in range(100)]
-    assert delays[:4] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY, 8 * FIRST_DELAY]
-    assert delays[-1] == MOST_DELAY
-
-
-def test_a_steady_life_makes_up_for_what_was_before() -> None:
-    backoff = Backoff()
-    for _ in range(10):
-        backoff.died(1.0)
-    assert backoff.died(STEADY) == FIRST_DELAY
-    assert backoff.died(1.0) == 2 * FIRST_DELAY
+from wharf.brain.workers.policy import MOST_STILL, Watchdog
 
 
 def test_who_is_behind_and_stays_where_it_is_is_ended() -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from wharf.brain.config import BrainConfig
-from wharf.brain.workers import report
+from wharf.common import report
 from wharf.common.log import get_log
 from wharf.common.metrics import Family
 

@@ -31,12 +31,13 @@ from wharf.brain.lone import Lone
 from wharf.brain.metrics import one
 from wharf.brain.workers.child import Child, Handed, start
 from wharf.brain.workers.page import HALTED, Page, make_page, word_of
-from wharf.brain.workers.policy import Backoff, Watchdog
-from wharf.brain.workers.report import labelled
+from wharf.brain.workers.policy import Watchdog
+from wharf.common.backoff import Backoff
 from wharf.common.clock import CLOCK, Clock
 from wharf.common.log import get_log
 from wharf.common.metrics import Family, Registry
 from wharf.common.pb.control import control_pb2 as control
+from wharf.common.report import labelled
 from wharf.wire.rpc import Method, UnaryHandler
 from wharf.wire.server import bind
 

@@ -15,9 +15,9 @@ from wharf.brain.ha.link import Link
 from wharf.brain.ha.router import Router
 from wharf.brain.metrics import one, watch_families
 from wharf.brain.store.store import RAFT_TERM, Store
-from wharf.brain.workers import report
 from wharf.brain.workers.follow import Follower, worker_route
 from wharf.brain.workers.page import Page
+from wharf.common import report
 from wharf.common.log import get_log
 from wharf.common.metrics import Family, process_collector
 from wharf.common.pb.control import control_pb2 as control

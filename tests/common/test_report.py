@@ -8,9 +8,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wharf.brain.workers import report
-from wharf.brain.workers.report import BadReport
+from wharf.common import report
 from wharf.common.metrics import Family, HistogramValue, Sample, merged, render
+from wharf.common.report import BadReport
 
 names = st.text(max_size=20)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)

@@ -1,4 +1,4 @@
-"""What a worker tells the process that started it: that it serves, and what it has counted. Pure.
+"""What a worker process tells the one that started it: that it serves, and what it has counted. Pure.
 
 Frames on a stream: four bytes of length, big endian, then JSON. An empty report says that the worker serves.
 """
