@@ -1,0 +1,149 @@
+"""A worker process as the supervisor has it, and what it is handed.
+
+It is the same program, started anew, told by a page of memory instead of flags. It ends with the one that started it:
+the kernel kills it, also when that one is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+from wharf.common import report
+from wharf.common.log import get_log
+from wharf.common.metrics import Family
+from wharf.gateway.config import GatewayConfig
+from wharf.gateway.life.line import HEAD, BadFrame, Word, parse_head
+
+WORD: Final = "worker-of"
+_PR_SET_PDEATHSIG: Final = 1
+
+_log = get_log("gateway.workers")
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a worker is started with. `line`: its own descriptor of a socket to the parent."""
+
+    config: GatewayConfig
+    worker: int  # from 0
+    parent: int  # process
+    line: int
+    shares: str  # path of the Unix socket where the parent shares limits
+    replicas: int  # workers of this instance
+
+
+class Child:
+    """A running worker. For the loop thread."""
+
+    def __init__(self, process: subprocess.Popen[bytes], line: socket.socket, worker: int) -> None:
+        self.worker = worker
+        self.ready = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.unready_reason = "starting"
+        self.families: Sequence[Family] = ()  # what it has counted
+        self.status: bytes = b""  # what it knows of the servers, JSON
+        self._process, self._line = process, line
+        self._loop = asyncio.get_running_loop()
+        self._end = os.pidfd_open(process.pid)
+        self._loop.add_reader(self._end, self._over)
+        self._listening = self._loop.create_task(self._listen())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative: the signal that ended it; None while it runs."""
+        return self._process.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self.ended.is_set():
+            self._process.send_signal(number)
+
+    async def close(self) -> None:
+        """Kill it if it still runs, and let go of it."""
+        self.signal(signal.SIGKILL)
+        await self.ended.wait()
+        self._listening.cancel()
+        await asyncio.gather(self._listening, return_exceptions=True)
+
+    def _over(self) -> None:
+        self._loop.remove_reader(self._end)
+        os.close(self._end)
+        self._process.wait()  # it is over: this only takes the code
+        self.ended.set()
+
+    async def _listen(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=self._line)
+        try:
+            while True:
+                word, length = parse_head(await reader.readexactly(HEAD))
+                self._take(word, await reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # it is going
+        except (BadFrame, report.BadReport) as error:
+            _log.error("a worker says what cannot be read", worker=self.worker, reason=str(error))
+        finally:
+            writer.close()
+
+    def _take(self, word: Word, body: bytes) -> None:
+        if word is Word.READY:
+            self.ready.set()
+        elif word is Word.UNREADY:
+            self.unready_reason = body.decode()
+            self.ready.clear()
+        elif word is Word.METRICS:
+            self.families = report.decode(body[report.HEAD :])
+        else:
+            self.status = body
+
+
+def start(config: GatewayConfig, worker: int, shares: str, environment: Mapping[str, str]) -> Child:
+    """A new worker. OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setblocking(False)
+    papers = os.memfd_create("worker", os.MFD_CLOEXEC)
+    try:
+        handed = Handed(config, worker, os.getpid(), theirs.fileno(), shares, config.workers)
+        os.write(papers, pickle.dumps(handed))
+        os.lseek(papers, 0, os.SEEK_SET)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "wharf.gateway", WORD, str(papers)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(papers, theirs.fileno()),
+            env=dict(environment),
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        os.close(papers)
+        theirs.close()
+    return Child(process, ours, worker)
+
+
+class _Prctl(Protocol):
+    def prctl(self, option: int, number: int) -> int: ...
+
+
+def taken(argv: Sequence[str]) -> Handed | None:
+    """In a process that was started as a worker: what it was handed, and it ends with its parent from now on."""
+    if list(argv[:1]) != [WORD] or len(argv) != 2 or not argv[1].isdecimal():
+        return None
+    with os.fdopen(int(argv[1]), "rb") as papers:
+        handed = cast(Handed, pickle.load(papers))  # noqa: S301  nobody but the parent has written it
+    cast(_Prctl, cast(Any, ctypes.CDLL(None))).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != handed.parent:
+        raise SystemExit(1)  # it went before the kernel was told
+    return handed
