@@ -9,13 +9,16 @@ import asyncio
 import errno
 import logging
 import socket
-from typing import TYPE_CHECKING
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from wharf.wire.shell import Connection, Host, peer_address
-from wharf.wire.tls import TlsStore, looks_like_tls
+from wharf.wire.client_hello import RECORD_HEAD, RECORD_MAX, parse_client_hello, record_length
+from wharf.wire.tcp import peer_address
+from wharf.wire.tls import looks_like_tls
 
 if TYPE_CHECKING:
-    from wharf.wire.limits import ListenerLimits
+    from wharf.wire.limits import ConnectionLimits, ListenerLimits
 
 log = logging.getLogger("wharf.wire")
 _ACCEPTS_PER_WAKE = 64
@@ -27,15 +30,44 @@ _HTTP_TO_TLS = (
 )
 
 
+class AcceptCounters(Protocol):
+    """What is counted of connections that never came to be."""
+
+    connections_refused: int
+    handshakes_failed: int
+    wrong_protocol: int
+
+
+class AcceptHost(Protocol):
+    """What an acceptor needs of its server."""
+
+    @property
+    def limits(self) -> ConnectionLimits: ...
+
+    @property
+    def counters(self) -> AcceptCounters: ...
+
+
+# The local IP address and the name the client asks for (None: none, or not known yet) → the context to begin with.
+ChooseContext = Callable[[str, str | None], ssl.SSLContext]
+
+
 class TlsAcceptor:
     """Accepts on one socket; each connection does its handshake in a task of its own, then lives by callbacks."""
 
     def __init__(
-        self, host: Host, sock: socket.socket, store: TlsStore, loop: asyncio.AbstractEventLoop, limits: ListenerLimits
+        self,
+        host: AcceptHost,
+        sock: socket.socket,
+        choose: ChooseContext,
+        make: Callable[[], asyncio.Protocol],
+        loop: asyncio.AbstractEventLoop,
+        limits: ListenerLimits,
     ) -> None:
         self._host = host
         self._sock = sock
-        self._store = store
+        self._choose = choose
+        self._make = make
         self._loop = loop
         self._limits = limits
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -91,9 +123,8 @@ class TlsAcceptor:
                 if not first:
                     sock.close()
                 elif looks_like_tls(first):
-                    await self._loop.connect_accepted_socket(
-                        lambda: Connection(self._host, self._loop, self._store), sock, ssl=self._store.context()
-                    )
+                    context = self._choose(sock.getsockname()[0], await self._server_name(sock))
+                    await self._loop.connect_accepted_socket(self._make, sock, ssl=context)
                 else:
                     self._refuse_plain(sock, address, first)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
@@ -115,13 +146,31 @@ class TlsAcceptor:
 
     async def _peek(self, sock: socket.socket) -> bytes:
         """The first bytes, left in the socket."""
+        await self._readable(sock)
+        return sock.recv(RECORD_MAX, socket.MSG_PEEK)
+
+    async def _server_name(self, sock: socket.socket) -> str | None:
+        """The name in the client's first record, which is left in the socket; None when it holds none."""
+        while True:
+            record = sock.recv(RECORD_MAX, socket.MSG_PEEK)
+            needed = min(record_length(record), RECORD_MAX)
+            if len(record) >= max(needed, RECORD_HEAD + 1):
+                break
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)  # not woken for what is there already
+            await self._readable(sock)
+            if len(sock.recv(RECORD_MAX, socket.MSG_PEEK)) <= len(record):
+                break  # the client sends no more: the handshake will say so
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        hello = parse_client_hello(record[:needed])
+        return hello.server_name if hello is not None else None
+
+    async def _readable(self, sock: socket.socket) -> None:
         readable: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(sock, _wake, readable)
         try:
             await readable
         finally:
             self._loop.remove_reader(sock)
-        return sock.recv(16, socket.MSG_PEEK)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

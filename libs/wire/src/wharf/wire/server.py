@@ -97,7 +97,7 @@ class GrpcServer:
                 else:
                     self._servers.append(await loop.create_unix_server(factory, sock=sock, backlog=backlog))
             else:
-                acceptor = TlsAcceptor(self, sock, store, loop, listener.limits)
+                acceptor = self._tls_acceptor(sock, store, listener.limits)
                 acceptor.start()
                 self._servers.append(acceptor)
         self._ticker = loop.call_later(self._tick_interval, self._tick)
@@ -173,6 +173,12 @@ class GrpcServer:
 
     def _plain_connection(self) -> Connection:
         return Connection(self, asyncio.get_running_loop())
+
+    def _tls_acceptor(self, sock: socket.socket, store: TlsStore, limits: ListenerLimits) -> TlsAcceptor:
+        loop = asyncio.get_running_loop()
+        return TlsAcceptor(
+            self, sock, lambda _, __: store.context(), lambda: Connection(self, loop, store), loop, limits
+        )
 
     async def _wait_empty(self) -> None:
         while self.connections:

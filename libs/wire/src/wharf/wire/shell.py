@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from wharf.wire._grpc import ServerSession
 from wharf.wire._nghttp2 import SessionError
@@ -17,6 +17,7 @@ from wharf.wire.h1 import BadRequest, Http1Connection, NotHttp
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.http import plain_error
 from wharf.wire.rpc import Code, Peer
+from wharf.wire.tcp import peer_address
 from wharf.wire.tls import TlsStore, looks_like_tls, peer_certificate
 
 if TYPE_CHECKING:
@@ -283,11 +284,3 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._closing_at = self._closing_at or self._loop.time()
             self._transport.close()
-
-
-def peer_address(name: Any) -> str:
-    """A socket's peer name as text: "127.0.0.1:4711", "[::1]:4711", or "@" for a Unix socket."""
-    if isinstance(name, tuple):
-        host, port = name[0], name[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return "@"

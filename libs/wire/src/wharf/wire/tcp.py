@@ -1,0 +1,98 @@
+"""TCP beneath the shells: addresses as text, socket options, dialling a name with several addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+_KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 30, 10, 4  # seconds, seconds, probes
+_NEXT_ADDRESS = 0.25  # seconds a dial may be alone before the next address is tried beside it (RFC 8305: 250 ms)
+
+AddressInfo = tuple[int, int, int, str, Any]
+
+
+def peer_address(name: Any) -> str:
+    """A socket's name as text: "127.0.0.1:4711", "[::1]:4711", or "@" for a Unix socket."""
+    if isinstance(name, tuple):
+        host, port = name[0], name[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "@"
+
+
+def tune(sock: Any, user_timeout: float) -> None:
+    """No Nagle; a peer that vanished is found by keepalive probes, or after `user_timeout` seconds without an ACK."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):  # a connection that is gone already takes no options
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
+
+
+async def dial(host: str, port: int) -> socket.socket:
+    """A connected, non-blocking socket. Addresses of both families take turns, each with a head start on the next.
+
+    OSError, that of the first address, when none can be reached. The caller bounds the time.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    waiting = interleave(found)
+    dials: set[asyncio.Task[socket.socket]] = set()
+    first_error: OSError | None = None
+    try:
+        while waiting or dials:
+            if waiting:
+                dials.add(loop.create_task(_dial_one(waiting.pop(0))))
+            done, dials = await asyncio.wait(
+                dials, timeout=_NEXT_ADDRESS if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    _discard(done - {task})
+                    return task.result()
+                if not isinstance(error, OSError):
+                    raise error
+                first_error = first_error or error
+    finally:
+        for task in dials:
+            task.cancel()
+        if dials:
+            _discard((await asyncio.wait(dials))[0])
+    raise first_error or OSError(f"{host} has no address")
+
+
+def interleave(found: Sequence[AddressInfo]) -> list[AddressInfo]:
+    """Addresses in the resolver's order, but families in turn, so that one broken family costs one head start."""
+    first = found[0][0] if found else 0
+    own = [item for item in found if item[0] == first]
+    other = [item for item in found if item[0] != first]
+    mixed: list[AddressInfo] = []
+    while own or other:
+        mixed += own[:1] + other[:1]
+        own, other = own[1:], other[1:]
+    return mixed
+
+
+async def _dial_one(address: AddressInfo) -> socket.socket:
+    sock = socket.socket(address[0], address[1], address[2])
+    sock.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, address[4])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _discard(tasks: set[asyncio.Task[socket.socket]]) -> None:
+    """Close what a race won beside the winner."""
+    for task in tasks:
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
