@@ -1,0 +1,97 @@
+"""What flow control is asked and what it answers.
+
+A `Ticket` is what a request holds while it runs. Invariant: whatever it holds is given back exactly once, however often
+`release` is called; a request that holds nothing gets the one ticket `FREE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from wharf.gateway.user import SERVICE_ACCOUNT, User
+
+UNREAD: Final = "\0token:"  # no user's name begins like this
+
+
+class Cause(Enum):
+    """Why a request was refused; the values are labels of a metric."""
+
+    RATE = "rate"
+    IN_FLIGHT = "in_flight"
+    WATCHES = "watches"
+    QUEUE = "queue"  # others wait already, and there is no room among them
+    WAITED = "waited"  # its turn did not come in time
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """What keyed limits tell requests apart by."""
+
+    user: str = ""
+    namespace: str = ""
+
+    @property
+    def service_account(self) -> str:
+        """The user, if it is a service account; all others share the bucket of ""."""
+        return self.user if self.user.startswith(SERVICE_ACCOUNT) else ""
+
+
+NOBODY: Final = Who()
+
+
+def who_asks(user: User, namespace: str, credential: str = "") -> Who:
+    """`credential`: a digest of the token, counted by while only the upstream can tell whose it is."""
+    return Who(user.name if user.known else UNREAD + credential, namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """429."""
+
+    schema: str
+    retry_after: int  # seconds, at least 1
+    cause: Cause
+
+
+class Held(Protocol):
+    """One thing a ticket gives back."""
+
+    def give(self, now: float) -> None:
+        """Let the next one have it."""
+
+
+class Ticket:
+    """Admission of one request."""
+
+    __slots__ = ("_held", "_until_started")
+
+    def __init__(self, held: tuple[Held, ...], until_started: tuple[Held, ...] = ()) -> None:
+        self._held = held
+        self._until_started = until_started
+
+    def started(self, now: float) -> None:
+        """A long-running request is answered from now on: what counts at its start only is given back."""
+        held, self._until_started = self._until_started, ()
+        for one in held:
+            one.give(now)
+
+    def release(self, now: float) -> None:
+        """The request is over, in whatever way. Later calls do nothing."""
+        if self._until_started:
+            self.started(now)
+        held, self._held = self._held, ()
+        for one in held:
+            one.give(now)
+
+    @classmethod
+    def joined(cls, tickets: Sequence[Ticket]) -> Ticket:
+        """One for what several hold."""
+        held = tuple(one for ticket in tickets for one in ticket._held)
+        until_started = tuple(one for ticket in tickets for one in ticket._until_started)
+        return cls(held, until_started) if held or until_started else FREE
+
+
+FREE: Final = Ticket(())  # nothing to give back

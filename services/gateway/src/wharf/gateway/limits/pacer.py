@@ -1,0 +1,54 @@
+"""The thin shell of a `Limiter`: the timer that moves its queues, and an awaitable turn.
+
+Invariant: at most one timer is armed. A waiter that is cancelled leaves nothing behind, also when its turn had come in
+the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from wharf.gateway.limits.limiter import Limiter
+from wharf.gateway.limits.waiting import Outcome, Waiting
+
+FINEST: Final = 0.001  # seconds; what event loops tell apart
+
+
+class Pacer:
+    """Serves `limiter` on the running loop until `close`."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter, self._loop = limiter, asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        limiter.on_due = self._arm
+
+    async def wait(self, waiting: Waiting) -> Outcome:
+        """What becomes of it. Cancelling this cancels that."""
+        done: asyncio.Future[Outcome] = self._loop.create_future()
+        waiting.on_done = lambda outcome: None if done.done() else done.set_result(outcome)
+        try:
+            return await done
+        except asyncio.CancelledError:
+            waiting.cancel(self._loop.time())
+            raise
+
+    def close(self) -> None:
+        """Stop the timer; who still waits is not told any more."""
+        self._limiter.on_due = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(due - self._loop.time(), FINEST), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._limiter.tick(self._loop.time())
+        if self._timer is None and (due := self._limiter.next_due) is not None:
+            self._arm(due)
