@@ -288,6 +288,7 @@ class UpstreamCluster:
     resource_version: str = ""  # of the object; "" from a directory
     generation: int = 0
     uid: str = ""
+    created: str = ""  # RFC 3339; the older of two objects keeps what both claim
     hostnames: tuple[str, ...] = ()  # further names, lower case; "*.x" one label; the object's name is always one
     addresses: tuple[Address, ...] = ()  # local addresses that mean this cluster
     servers: tuple[Server, ...] = ()
