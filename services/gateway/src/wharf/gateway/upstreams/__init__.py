@@ -1,0 +1,1 @@
+"""The servers behind a cluster: which there are, how they fare, which one takes the next request."""
