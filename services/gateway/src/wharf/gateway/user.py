@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +11,10 @@ ANONYMOUS_NAME: Final = "system:anonymous"
 UNAUTHENTICATED: Final = "system:unauthenticated"
 AUTHENTICATED: Final = "system:authenticated"
 SERVICE_ACCOUNT: Final = "system:serviceaccount:"
+
+_LABEL: Final = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_ACCOUNT: Final = re.compile(rf"({_LABEL}):({_LABEL}(?:\.{_LABEL})*)")
+_NAMESPACE_MAX, _NAME_MAX = 63, 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,13 @@ class User:
 
     @property
     def service_account(self) -> tuple[str, str] | None:
-        """(namespace, name) of a service account, else None."""
+        """(namespace, name) of a service account, else None: a name that no service account can have is a user's."""
         if not self.name.startswith(SERVICE_ACCOUNT):
             return None
-        namespace, colon, name = self.name[len(SERVICE_ACCOUNT) :].partition(":")
-        return (namespace, name) if colon and namespace and name else None
+        found = _ACCOUNT.fullmatch(self.name, len(SERVICE_ACCOUNT))
+        if found is None or len(found[1]) > _NAMESPACE_MAX or len(found[2]) > _NAME_MAX:
+            return None
+        return found[1], found[2]
 
 
 ANONYMOUS: Final = User(ANONYMOUS_NAME, (UNAUTHENTICATED,))
