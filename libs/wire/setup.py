@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 MODULES: dict[str, list[str]] = {
     "wharf.wire._nghttp2": ["nghttp2"],
     "wharf.wire._grpc": ["nghttp2"],
+    "wharf.wire._http": ["nghttp2"],
 }
 
 

@@ -27,9 +27,9 @@ cdef int _on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void
             session.current = stream
         else:
             known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
-            session.current = <Stream>known if known is not NULL else None
+            session.current = <Stream>known if known is not NULL and frame.hd.type == NGHTTP2_HEADERS else None
             if session.current is not None and frame.headers.cat == NGHTTP2_HCAT_HEADERS:
-                session.current.in_trailers = True
+                session.current.in_trailers = session.current.begins_trailers()
         return 0
     except BaseException as error:
         return session._fail(error)
@@ -57,7 +57,7 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
             if verdict != TAKE:
                 stream.malformed = verdict == REJECT
                 return 0
-        if stream.on_header(name_at.base, name_at.len, value_at.base, value_at.len):
+        if stream.handle_header(name_at.base, name_at.len, value_at.base, value_at.len):
             stream.store_pair(name, value)
         return 0
     except BaseException as error:
@@ -86,16 +86,17 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
             session.current = None
             if stream is not None:
                 ended = frame.hd.flags & NGHTTP2_FLAG_END_STREAM
+                if ended:
+                    stream.remote_ended = True
                 if session.server and not (ended if stream.in_trailers else is_whole_head(stream)):
                     stream.malformed = True
                 if stream.malformed:
                     session.refuse_malformed(stream)
                 elif stream.in_trailers:
-                    stream.on_trailers()
+                    stream.handle_trailers()
                 else:
-                    stream.on_head()
+                    stream.handle_head()
                 if ended:
-                    stream.remote_ended = True
                     session.end_body(stream)
         elif kind == NGHTTP2_PING:
             if frame.hd.flags & NGHTTP2_FLAG_ACK:
@@ -112,7 +113,7 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
             session.charge_reset()
             known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
             if known is not NULL:
-                (<Stream>known).remote_ended = True
+                (<Stream>known).remote_ended = (<Stream>known).was_reset = True
         elif kind == NGHTTP2_GOAWAY:
             session.goaway_received = True
             session.spend(1)
@@ -153,7 +154,7 @@ cdef int _on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id, c
         if stream.malformed:
             session.release(stream, length)
         else:
-            stream.on_data(data, length)
+            stream.handle_data(data, length)
         return 0
     except BaseException as error:
         return session._fail(error)
@@ -176,10 +177,19 @@ cdef int _on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t error
             stream.segments.clear()
             stream.segment_at = stream.segment_offset = 0
             stream.parts = None
-            stream.on_closed(error_code)
+            stream.handle_closed(error_code)
         return 0
     except BaseException as error:
         return session._fail(error)
+
+
+cdef inline void note_sent(Session session, Stream stream, bint ended) noexcept:
+    stream.head_submitted = True
+    if ended:
+        stream.local_ended = True
+        # answered before the request ended: tell the client to stop sending it
+        if session.server and not stream.remote_ended:
+            nghttp2_submit_rst_stream(session.ng, 0, stream.id, NGHTTP2_NO_ERROR)
 
 
 cdef int _on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data) noexcept:
@@ -190,11 +200,10 @@ cdef int _on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *u
         session.frame_tokens += 4
         if session.frame_tokens > session.frame_burst:
             session.frame_tokens = session.frame_burst
-        if session.server and frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+        if not session.server or frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
             known = nghttp2_session_get_stream_user_data(ng, frame.hd.stream_id)
-            # answered before the request ended: tell the client to stop sending it
-            if known is not NULL and not (<Stream>known).remote_ended:
-                nghttp2_submit_rst_stream(ng, 0, frame.hd.stream_id, NGHTTP2_NO_ERROR)
+            if known is not NULL:
+                note_sent(session, <Stream>known, frame.hd.flags & NGHTTP2_FLAG_END_STREAM)
     return 0
 
 

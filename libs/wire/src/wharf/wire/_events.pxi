@@ -5,24 +5,18 @@ cdef class EventStream(Stream):
     cdef size_t untaken
     cdef bint head_seen
 
-    cdef int on_head(self) except -1:
+    cdef int handle_head(self) except -1:
         cdef EventSession session = <EventSession>self.session
         session.events.append(Head(self.id, tuple(self.header_list())))
-        self.pair_reset()
+        self.drop_pairs()
         return 0
 
-    cdef void pair_reset(self):
-        cdef size_t at
-        for at in range(self.pair_count * 2):
-            nghttp2_rcbuf_decref(self.pairs[at])
-        self.pair_count = 0
-
-    cdef int on_trailers(self) except -1:
+    cdef int handle_trailers(self) except -1:
         (<EventSession>self.session).events.append(Trailers(self.id, tuple(self.header_list())))
-        self.pair_reset()
+        self.drop_pairs()
         return 0
 
-    cdef int on_data(self, const uint8_t *data, size_t length) except -1:
+    cdef int handle_data(self, const uint8_t *data, size_t length) except -1:
         (<EventSession>self.session).events.append(Data(self.id, PyBytes_FromStringAndSize(<char *>data, length)))
         if (<EventSession>self.session).auto_take:
             self.session.release(self, length)
@@ -30,11 +24,11 @@ cdef class EventStream(Stream):
             self.untaken += length
         return 0
 
-    cdef int on_end(self) except -1:
+    cdef int handle_end(self) except -1:
         (<EventSession>self.session).events.append(Data(self.id, b"", True))
         return 0
 
-    cdef int on_closed(self, uint32_t error_code) except -1:
+    cdef int handle_closed(self, uint32_t error_code) except -1:
         (<EventSession>self.session).events.append(Reset(self.id, error_code))
         return 0
 
@@ -57,20 +51,11 @@ cdef class EventSession(Session):
         cdef EventStream stream = EventStream.__new__(EventStream)
         cdef NameValues block = NameValues(headers)
         stream.session = self
-        cdef nghttp2_data_provider provider
-        cdef int32_t stream_id
-        provider.source.ptr = <void *>stream
-        provider.read_callback = _read_body
         stream.ending = end
         if body:
             stream.push(body)
-        stream_id = nghttp2_submit_request(
-            self.ng, NULL, block.array, block.count, NULL if end and not body else &provider, <void *>stream)
-        if stream_id < 0:
-            raise SessionError(stream_id)
-        stream.id = stream_id
-        self.streams[stream_id] = stream
-        return stream_id
+        stream.submit_request(self, block.array, block.count, not end or len(body) > 0)
+        return stream.id
 
     def respond(self, int32_t stream_id, headers, bytes body=b"", bint end=True, trailers=None):
         cdef EventStream stream = self.streams[stream_id]

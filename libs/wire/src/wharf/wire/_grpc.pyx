@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """gRPC server calls on an HTTP/2 session: collect, deframe, dispatch, answer. The hot path, so compiled; texts and codecs are grpc.py's.
 
-How a unary call travels: header block → `on_head` finds the route; DATA → `on_data` deframes into one bytes object; END_STREAM →
+How a unary call travels: header block → `handle_head` finds the route; DATA → `handle_data` deframes into one bytes object; END_STREAM →
 the call is put on the session's ready list; after the whole read was parsed `deliver` calls the handler; `reply` queues the framed
 message, and the next pump lets nghttp2 frame it.
 
@@ -130,7 +130,7 @@ cdef class Call(IncomingCall):
     def writable(self):
         return not self.above
 
-    cdef int on_closed(self, uint32_t error_code) except -1:
+    cdef int handle_closed(self, uint32_t error_code) except -1:
         self.drop_partial()
         if not self.done:
             self.end(CANCELLED)
@@ -210,7 +210,7 @@ cdef class Call(IncomingCall):
         self.on_message = self.on_half_close = self.on_cancel = self.on_drain = None
         return 0
 
-    cdef int on_drained(self) except -1:
+    cdef int handle_drained(self) except -1:
         if self.on_drain is not None and not self.done:
             try:
                 self.on_drain()

@@ -33,7 +33,7 @@ cdef class IncomingCall(Stream):
         if self.buffer is not NULL:
             Py_DecRef(self.buffer)
 
-    cdef int on_header(self, const uint8_t *name, size_t name_length, const uint8_t *value, size_t length) except -1:
+    cdef int handle_header(self, const uint8_t *name, size_t name_length, const uint8_t *value, size_t length) except -1:
         if name[0] == b":":
             if name_length == 5 and _is(name, b":path", 5):
                 self.path_bytes = PyBytes_FromStringAndSize(<char *>value, length)
@@ -56,7 +56,7 @@ cdef class IncomingCall(Stream):
                 self.encoding = PyBytes_FromStringAndSize(<char *>value, length)
         return 1
 
-    cdef int on_head(self) except -1:
+    cdef int handle_head(self) except -1:
         cdef ServerSession session = <ServerSession>self.session
         cdef CallSettings settings = session.settings
         self.low_water = settings.low_water
@@ -113,7 +113,7 @@ cdef class IncomingCall(Stream):
                 session.on_deadline(self.due)
         return 0
 
-    cdef int on_data(self, const uint8_t *data, size_t length) except -1:
+    cdef int handle_data(self, const uint8_t *data, size_t length) except -1:
         cdef ServerSession session = <ServerSession>self.session
         if self.done or self.oversized:
             session.release(self, length)
@@ -255,7 +255,7 @@ cdef class IncomingCall(Stream):
             self.make_ready()
         return 0
 
-    cdef int on_end(self) except -1:
+    cdef int handle_end(self) except -1:
         if self.done or self.oversized:
             return 0
         if self.is_grpc:

@@ -8,20 +8,6 @@ cdef enum:
     SKIP = 1
     REJECT = 2
 
-cdef enum:
-    HAS_METHOD = 1
-    HAS_SCHEME = 2
-    HAS_PATH = 4
-    HAS_AUTHORITY = 8  # or host
-    PSEUDO = 15
-    IS_CONNECT = 16
-    IS_OPTIONS = 32
-    PATH_ABSOLUTE = 64
-    PATH_ASTERISK = 128
-    REGULAR_SEEN = 256
-    HAS_LENGTH = 512
-    HTTP_SCHEME = 1024
-
 
 cdef inline bint _same(const uint8_t *name, size_t length, const char *expected, size_t expected_length) noexcept:
     return length == expected_length and memcmp(name, expected, length) == 0

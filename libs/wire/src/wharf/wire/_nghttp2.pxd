@@ -72,6 +72,7 @@ cdef extern from "nghttp2/nghttp2.h":
     int NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_BAD_CLIENT_MAGIC, NGHTTP2_ERR_FLOODED
     int NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_CANCEL
     int NGHTTP2_REFUSED_STREAM, NGHTTP2_STREAM_CLOSED, NGHTTP2_PROTOCOL_ERROR
+    int NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
 
     int nghttp2_session_callbacks_new(nghttp2_session_callbacks **)
     void nghttp2_session_callbacks_set_on_begin_headers_callback(
@@ -100,6 +101,7 @@ cdef extern from "nghttp2/nghttp2.h":
     int nghttp2_check_header_value(const uint8_t *, size_t)
     int nghttp2_check_method(const uint8_t *, size_t)
     int nghttp2_check_path(const uint8_t *, size_t)
+    int nghttp2_check_authority(const uint8_t *, size_t)
 
     int nghttp2_option_new(nghttp2_option **)
     void nghttp2_option_del(nghttp2_option *)
@@ -127,6 +129,8 @@ cdef extern from "nghttp2/nghttp2.h":
     int nghttp2_session_consume_stream(nghttp2_session *, int32_t, size_t)
     int nghttp2_session_set_local_window_size(nghttp2_session *, uint8_t, int32_t, int32_t)
     int32_t nghttp2_session_get_last_proc_stream_id(nghttp2_session *)
+    uint32_t nghttp2_session_get_remote_settings(nghttp2_session *, int)
+    int nghttp2_session_check_request_allowed(nghttp2_session *)
     int32_t nghttp2_session_get_stream_remote_window_size(nghttp2_session *, int32_t)
     int32_t nghttp2_session_get_remote_window_size(nghttp2_session *)
     int32_t nghttp2_session_get_stream_local_window_size(nghttp2_session *, int32_t)
@@ -136,6 +140,8 @@ cdef extern from "nghttp2/nghttp2.h":
         nghttp2_session *, int32_t, const nghttp2_nv *, size_t, const nghttp2_data_provider *)
     int32_t nghttp2_submit_request(
         nghttp2_session *, const void *, const nghttp2_nv *, size_t, const nghttp2_data_provider *, void *)
+    int32_t nghttp2_submit_headers(
+        nghttp2_session *, uint8_t, int32_t, const void *, const nghttp2_nv *, size_t, void *)
     int nghttp2_submit_trailer(nghttp2_session *, int32_t, const nghttp2_nv *, size_t)
     int nghttp2_submit_rst_stream(nghttp2_session *, uint8_t, int32_t, uint32_t)
     int nghttp2_submit_ping(nghttp2_session *, uint8_t, const uint8_t *)
@@ -147,6 +153,21 @@ cdef extern from "nghttp2/nghttp2.h":
     nghttp2_vec nghttp2_rcbuf_get_buf(nghttp2_rcbuf *)
 
 
+cdef enum:  # Stream.seen: what the request has shown so far
+    HAS_METHOD = 1
+    HAS_SCHEME = 2
+    HAS_PATH = 4
+    HAS_AUTHORITY = 8  # or host
+    PSEUDO = 15
+    IS_CONNECT = 16
+    IS_OPTIONS = 32
+    PATH_ABSOLUTE = 64
+    PATH_ASTERISK = 128
+    REGULAR_SEEN = 256
+    HAS_LENGTH = 512
+    HTTP_SCHEME = 1024
+
+
 cdef class Session:
     cdef nghttp2_session *ng
     cdef readonly bint server
@@ -156,7 +177,7 @@ cdef class Session:
     cdef PyObject *out
     cdef size_t out_length, out_capacity, out_limit
     # limits and their counters (plain numbers; set once from limits.py)
-    cdef public size_t header_list_max, hold_max, unsent_max
+    cdef public size_t header_list_max, hold_max, unsent_max, high_water, low_water
     cdef readonly size_t unsent
     cdef public int64_t frame_burst, frame_refill, ping_strikes_max
     cdef public double ping_interval_min
@@ -173,7 +194,7 @@ cdef class Session:
     cdef public object clock
     cdef readonly object failure
     cdef readonly str violation
-    cdef readonly bint settled, block_open, goaway_received, ended
+    cdef readonly bint settled, block_open, goaway_received, ended, eof_received
     cdef readonly uint64_t bytes_in, bytes_out, frames_in, ping_acks, resets_in, streams_opened
     # pump
     cdef public object write, call_soon, on_pumped
@@ -207,9 +228,9 @@ cdef class Stream:
     cdef readonly int32_t id
     cdef nghttp2_rcbuf **pairs
     cdef size_t pair_count, pair_capacity, header_bytes
-    cdef readonly bint oversized, remote_ended, closed, head_submitted
-    cdef bint in_trailers, deferred, ending, is_ready
-    # what the request has shown so far: see _messages.pxi
+    cdef readonly bint oversized, remote_ended, local_ended, closed, head_submitted
+    cdef bint in_trailers, was_reset, deferred, ending, is_ready
+    # see _messages.pxi
     cdef uint32_t seen
     cdef uint64_t announced, arrived
     cdef bint malformed
@@ -223,24 +244,27 @@ cdef class Stream:
     cdef size_t low_water
     cdef bint above, drain_due
 
-    cdef int on_header(self, const uint8_t *name, size_t name_length, const uint8_t *value, size_t length) except -1
-    cdef int on_head(self) except -1
-    cdef int on_trailers(self) except -1
-    cdef int on_data(self, const uint8_t *data, size_t length) except -1
-    cdef int on_end(self) except -1
-    cdef int on_closed(self, uint32_t error_code) except -1
-    cdef int on_drained(self) except -1
+    cdef int handle_header(self, const uint8_t *name, size_t name_length, const uint8_t *value, size_t length) except -1
+    cdef bint begins_trailers(self)
+    cdef int handle_head(self) except -1
+    cdef int handle_trailers(self) except -1
+    cdef int handle_data(self, const uint8_t *data, size_t length) except -1
+    cdef int handle_end(self) except -1
+    cdef int handle_closed(self, uint32_t error_code) except -1
+    cdef int handle_drained(self) except -1
     cdef int deliver(self) except -1
     cdef int submit_trailers(self) except -1
     cdef int store_pair(self, nghttp2_rcbuf *name, nghttp2_rcbuf *value) except -1
+    cdef int drop_pairs(self) except -1
     cdef list header_list(self)
     cdef int push(self, bytes data) except -1
     cdef int fill(self, size_t wanted) except -1
     cdef int copy_out(self, size_t length) except -1
     cdef int resume(self) except -1
     cdef int submit_head(self, nghttp2_nv *headers, size_t count, bint body) except -1
+    cdef int submit_request(self, Session session, nghttp2_nv *headers, size_t count, bint body) except -1
     cdef int make_ready(self) except -1
-    cpdef void reset(self, uint32_t error_code)
+    cpdef void reset(self, uint32_t code=*)
 
 
 cdef class NameValues:

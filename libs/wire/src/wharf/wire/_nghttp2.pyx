@@ -56,6 +56,8 @@ cdef class Session:
         self.header_list_max = 65536
         self.hold_max = 4 << 20
         self.unsent_max = 64 << 20
+        self.high_water = 256 << 10
+        self.low_water = 64 << 10
         self.frame_burst = self.frame_tokens = 10000
         self.frame_refill = 1000
         self.ping_strikes_max = 2
@@ -128,6 +130,10 @@ cdef class Session:
                 self.feed(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         finally:
             self.pumping = False
+
+    def receive_eof(self):
+        """The peer sends no more: an HTTP/2 connection is over with it."""
+        self.eof_received = True
 
     cdef int feed(self, const uint8_t *data, size_t length) except -1:
         cdef ssize_t taken = nghttp2_session_mem_recv(self.ng, data, length)
@@ -213,7 +219,7 @@ cdef class Session:
         """The peer sends no more on this stream."""
         if self.server and not stream.malformed and not fits_length(stream, True):
             return self.refuse_malformed(stream)
-        return 0 if stream.malformed else stream.on_end()
+        return 0 if stream.malformed else stream.handle_end()
 
     cdef int check_closed(self, int32_t stream_id, bint headers) except -1:
         """A frame for a stream that is over: an error, unless we ended it ourselves and the frame was already on its way."""
@@ -308,7 +314,7 @@ cdef class Session:
         """The next bytes to send, about `limit` of them; None when there is nothing to say now."""
         cdef const uint8_t *data
         cdef ssize_t count
-        if self.ng is NULL:
+        if self.ng is NULL or self.ended:
             return None
         self.out_limit = limit
         while self.out_length < limit:
@@ -350,7 +356,7 @@ cdef class Session:
                 self.drained = []
                 for stream in drained:
                     stream.drain_due = False
-                    stream.on_drained()
+                    stream.handle_drained()
             else:
                 return 0
 
@@ -391,7 +397,7 @@ cdef class Session:
     def terminating(self):
         """Nothing more is wanted from the peer; what is left to be sent may still wait."""
         return (self.ng is NULL or self.failure is not None or self.ended or self.violation is not None
-                or not nghttp2_session_want_read(self.ng))
+                or self.eof_received or not nghttp2_session_want_read(self.ng))
 
     @property
     def held_bytes(self):
@@ -423,7 +429,7 @@ cdef class Session:
         self.ended = True
         for stream in left:
             stream.closed = True
-            stream.on_closed(NGHTTP2_CANCEL)
+            stream.handle_closed(NGHTTP2_CANCEL)
         self.current = None
         self.deliver_ready()
         if self.ng is not NULL and not self.pumping:

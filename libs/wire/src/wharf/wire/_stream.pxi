@@ -30,34 +30,35 @@ cdef class Stream:
         self.segments = []
 
     def __dealloc__(self):
-        cdef size_t at
-        for at in range(self.pair_count * 2):
-            nghttp2_rcbuf_decref(self.pairs[at])
-        PyMem_Free(self.pairs)
+        self.drop_pairs()
 
     # --- hooks
-    cdef int on_header(self, const uint8_t *name, size_t name_length, const uint8_t *value, size_t length) except -1:
+    cdef int handle_header(self, const uint8_t *name, size_t name_length, const uint8_t *value, size_t length) except -1:
         """One header of the block being received; 1: keep it for `header_list`."""
         return 1
 
-    cdef int on_head(self) except -1:
+    cdef bint begins_trailers(self):
+        """Whether a header block after the first one is the trailers; an interim response's successor is not."""
+        return True
+
+    cdef int handle_head(self) except -1:
         return 0
 
-    cdef int on_trailers(self) except -1:
+    cdef int handle_trailers(self) except -1:
         return 0
 
-    cdef int on_data(self, const uint8_t *data, size_t length) except -1:
+    cdef int handle_data(self, const uint8_t *data, size_t length) except -1:
         """Body bytes. Whoever overrides this calls `session.release` for them, now or when they are taken."""
         self.session.release(self, length)
         return 0
 
-    cdef int on_end(self) except -1:
+    cdef int handle_end(self) except -1:
         return 0
 
-    cdef int on_closed(self, uint32_t error_code) except -1:
+    cdef int handle_closed(self, uint32_t error_code) except -1:
         return 0
 
-    cdef int on_drained(self) except -1:
+    cdef int handle_drained(self) except -1:
         return 0
 
     cdef int deliver(self) except -1:
@@ -87,6 +88,15 @@ cdef class Stream:
         self.pair_count += 1
         return 0
 
+    cdef int drop_pairs(self) except -1:
+        cdef size_t at
+        for at in range(self.pair_count * 2):
+            nghttp2_rcbuf_decref(self.pairs[at])
+        PyMem_Free(self.pairs)
+        self.pairs = NULL
+        self.pair_count = self.pair_capacity = 0
+        return 0
+
     cdef list header_list(self):
         cdef size_t at
         cdef nghttp2_vec name, value
@@ -112,6 +122,21 @@ cdef class Stream:
             result = nghttp2_submit_response(self.session.ng, self.id, headers, count, NULL)
         if result != 0:
             raise SessionError(result)
+        return 0
+
+    cdef int submit_request(self, Session session, nghttp2_nv *headers, size_t count, bint body) except -1:
+        """Open this stream in the client role; with `body` the queued bytes follow."""
+        cdef nghttp2_data_provider provider
+        cdef int32_t stream_id
+        provider.source.ptr = <void *>self
+        provider.read_callback = _read_body
+        stream_id = nghttp2_submit_request(session.ng, NULL, headers, count, &provider if body else NULL, <void *>self)
+        if stream_id < 0:
+            raise SessionError(stream_id)
+        self.session = session
+        self.id = stream_id
+        session.streams[stream_id] = self
+        session.streams_opened += 1
         return 0
 
     cdef int push(self, bytes data) except -1:
@@ -181,9 +206,9 @@ cdef class Stream:
             self.session.wake()
         return 0
 
-    cpdef void reset(self, uint32_t error_code):
+    cpdef void reset(self, uint32_t code=8):
         if not self.closed and self.session.ng is not NULL:
-            nghttp2_submit_rst_stream(self.session.ng, 0, self.id, error_code)
+            nghttp2_submit_rst_stream(self.session.ng, 0, self.id, code)
             self.session.wake()
 
 

@@ -5,7 +5,55 @@ Reaching one closes or refuses with a named cause, and never grows memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Http1Limits:
+    """Bounds of one HTTP/1.1 connection of a proxy, either role; bytes and counts."""
+
+    head_max: int = 64 * 1024  # first line and headers: tokens with many groups fit; a bomb does not
+    line_max: int = 32 * 1024  # the first line alone: long selectors fit
+    fields_max: int = 500  # header lines: each costs an object, however short
+    trailers_max: int = 8 * 1024
+    chunk_overhead_max: int = 16 * 1024  # extensions and tiny chunks beyond what the data they carry excuses
+    body_held_max: int = 256 * 1024  # received, not taken: beyond, reading pauses
+    discard_max: int = 256 * 1024  # rest of a request body nobody wants any more, read to keep the connection
+    informs_max: int = 32  # interim responses before the final one
+    write_high: int = 256 * 1024  # bytes waiting for the transport: `writable` ends here
+    write_low: int = 64 * 1024  # and comes back here
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Bounds of one connection to an upstream, which is trusted more than a client and shared by many of them."""
+
+    streams_max: int = 16384  # beside what the peer allows
+    stream_window: int = 256 * 1024  # one response on the way; all that a slow reader holds of it
+    connection_window: int = (
+        16 * 1024 * 1024
+    )  # on the way only: given back as bytes arrive, so nobody waits for another
+    held_max: int = 64 * 1024 * 1024  # arrived, not taken by readers: beyond, the slowest are cut off until it is half
+    header_list_max: int = 256 * 1024  # responses carry warnings and audit annotations
+    frame_size_max: int = 16 * 1024
+
+    resets_burst: int = (
+        20_000  # a server resets what it answers before the request was whole, and all of it as it stops
+    )
+    resets_per_second: int = 5_000
+    continuations_max: int = 16
+    acks_max: int = 1000
+    idle_frames_burst: int = 100_000  # uploads bring a WINDOW_UPDATE or two with every frame
+    idle_frames_per_second: int = 20_000
+
+    settings_timeout: float = 10.0  # from the first byte possible to the peer's SETTINGS
+    keepalive_interval: float = 30.0  # silence after which the peer is asked whether it lives
+    keepalive_timeout: float = 15.0  # and the silence after which it is dead
+
+    write_high: int = 256 * 1024
+    write_low: int = 64 * 1024
+    stream_high: int = 256 * 1024
+    stream_low: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +91,11 @@ class ConnectionLimits:
 
     write_high: int = 256 * 1024  # the transport's own buffer: above, nothing more is framed for this connection
     write_low: int = 64 * 1024
+    stream_high: int = 256 * 1024  # body bytes queued on one stream: its writer is asked to wait
+    stream_low: int = 64 * 1024  # and to go on
     plain_body_max: int = 64 * 1024  # request body of a plain HTTP endpoint
     http1_head_max: int = 32 * 1024  # request line and headers of HTTP/1.1
+    http1: Http1Limits = field(default_factory=Http1Limits)  # of a proxy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,140 @@
+# Included by _http.pyx: the two connections; web_h2.py opens them.
+
+
+cdef class HttpServerSession(Session):
+    """A client's connection. `handler` gets each exchange once its head is whole."""
+
+    version = 2
+
+    def __init__(self, bint server, handler, connection, **kwargs):
+        super().__init__(server, **kwargs)
+        self.handler = handler
+        self.connection = connection
+
+    cdef Stream make_stream(self):
+        return HttpServerStream.__new__(HttpServerStream)
+
+    @property
+    def open_streams(self):
+        """Exchanges under way."""
+        return len(self.streams)
+
+
+cdef class HttpClientSession(Session):
+    """A connection to an upstream.
+
+    Its receive window is given back at once, so that one slow reader does not stall the others; what they leave lying is bounded by
+    `hold_max`, past which the streams that hold most are reset.
+    """
+
+    version = 2
+
+    def __cinit__(self, bint server, *args, **kwargs):
+        self.streams_max = 1 << 30
+        self.unsent_max = 1 << 62  # request bodies are bounded by whoever sends them
+
+    cdef Stream make_stream(self):
+        return HttpClientStream.__new__(HttpClientStream)
+
+    @property
+    def open_streams(self):
+        """Requests under way."""
+        return len(self.streams)
+
+    @property
+    def open_requests(self):
+        """Requests under way."""
+        return len(self.streams)
+
+    @property
+    def capacity(self):
+        """How many more requests it takes now: 0 before the peer's SETTINGS, when full, going away or gone."""
+        cdef uint32_t most
+        if (self.ng is NULL or not self.settled or self.goaway_received or self.leaving or self.terminating
+                or not nghttp2_session_check_request_allowed(self.ng)):
+            return 0
+        most = nghttp2_session_get_remote_settings(self.ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+        if most > self.streams_max:
+            most = self.streams_max
+        return most - len(self.streams) if <size_t>most > <size_t>len(self.streams) else 0
+
+    # --- requests
+    def request(self, bytes method not None, bytes target not None, bytes authority not None, headers, *,
+                bytes scheme not None=b"https", bint end=True):
+        """Send a request head; ValueError when HTTP/2 does not allow a part of it."""
+        cdef list fields = list(headers)
+        cdef size_t count
+        _reserve(len(fields) + 4)
+        _put_request(PyBytes_AS_STRING(scheme), PyBytes_GET_SIZE(scheme), method, target, authority)
+        count = _put_list(4, fields, True)
+        return self.open(count, end)
+
+    def forward(self, HttpServerStream exchange not None, HeaderFilter request_filter not None, extra=(),
+                bytes authority=None):
+        """Send a served request's head on: its fields that pass the filter, then `extra`. The body is sent by the caller.
+
+        `authority` defaults to the exchange's. ValueError when HTTP/2 does not allow a part of it: nothing was sent then.
+        """
+        cdef list fields = list(extra)
+        cdef size_t count
+        if authority is None:
+            authority = exchange.authority
+        _reserve(exchange.pair_count + len(fields) + 4)
+        _put_request(b"https", 5, exchange.method, exchange.target, authority)
+        count = _put_pairs(4, exchange, request_filter)
+        count = _put_list(count, fields, True)
+        return self.open(count, not exchange.body_expected)
+
+    cdef HttpClientStream open(self, size_t count, bint end):
+        cdef HttpClientStream stream = HttpClientStream.__new__(HttpClientStream)
+        if self.ng is NULL or self.ended:
+            raise RuntimeError("the connection is closed")
+        stream.low_water = self.low_water
+        stream.ending = end
+        stream.submit_request(self, _block, count, not end)
+        self.wake()
+        return stream
+
+    # --- received bytes
+    cdef int hold(self, size_t length) except -1:
+        self.held += length
+        nghttp2_session_consume_connection(self.ng, length)
+        return 0
+
+    cdef int feed(self, const uint8_t *data, size_t length) except -1:
+        Session.feed(self, data, length)
+        if self.held > self.hold_max:
+            self.shed()
+        return 0
+
+    cdef int shed(self) except -1:
+        """Too much lies here untaken: end the streams whose readers are slowest."""
+        cdef HttpClientStream stream
+        cdef list slowest = sorted([(stream.untaken, at) for at, stream in self.streams.items()], reverse=True)
+        for untaken, at in slowest:
+            if self.held <= self.hold_max // 2 or untaken == 0:
+                break
+            stream = self.streams[at]
+            target = stream.sink.target.partition(b"?")[0] if stream.sink is not None else b"a response"
+            log.warning("%s is cut off: its reader left %d bytes lying", target.decode("latin-1"), untaken)
+            self.shed_streams += 1
+            stream.clean_end = False
+            stream.lose(Fault.TIMEOUT, f"the reader left {untaken} bytes lying", NGHTTP2_ENHANCE_YOUR_CALM)
+            stream.settle()
+        return 0
+
+    # --- ends
+    def announce_shutdown(self):
+        """No new requests from now on; a client says so only when it ends."""
+        self.leaving = True
+
+    def refuse_streams(self, uint32_t error_code=0, bytes debug=b""):
+        """GOAWAY: the connection terminates when its requests are over."""
+        self.leaving = True
+        if self.ng is not NULL:
+            Session.refuse_streams(self, error_code, debug)
+
+    def close(self):
+        """The transport is gone: every request fails, those not yet written out as UNSENT."""
+        self.broken = self.violation is not None or (self.ng is not NULL and not nghttp2_session_want_read(self.ng))
+        Session.close(self)
