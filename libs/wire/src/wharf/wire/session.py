@@ -57,3 +57,28 @@ class WebSession(Protocol):
 
     def close(self) -> None:
         """The transport is gone: every stream is told."""
+
+
+class Port(Protocol):
+    """What an HTTP/1.1 session or a tunnel asks of its transport beside `write`.
+
+    Each is harmless when repeated, and when the transport is closing or gone.
+    """
+
+    @property
+    def unsent(self) -> int:
+        """Bytes given to `write` that the transport still holds."""
+
+    def pause_reading(self) -> None:
+        """Feed nothing until `resume_reading`: what was received is not taken."""
+
+    def resume_reading(self) -> None: ...
+
+    def write_eof(self) -> None:
+        """Send no more, go on reading."""
+
+    def close(self) -> None:
+        """Close once everything written is out."""
+
+    def abort(self) -> None:
+        """Drop the connection now, by TCP reset: a peer must not take it for the end of a body."""
