@@ -1,0 +1,217 @@
+"""UpstreamClusters from a watched directory: *.yaml, *.yml and *.json files, several documents each.
+
+Besides UpstreamClusters a file may hold Secrets (secretRef finds them) and EndpointSlices (discovery.service finds
+them). Files are looked at by `stat`, which is cheap, works on every file system and sees the symlink swap of mounted
+ConfigMaps and Secrets. What has just changed is read at the next look, and only if it has not changed again, so that a
+file being written is left alone until it is finished. A file that cannot be read as YAML, or is empty, keeps its
+clusters as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from wharf.gateway.api.documents import BYTES_MAX, load_documents
+from wharf.gateway.api.parse import Invalid, parse_cluster
+from wharf.gateway.api.shapes import Material
+from wharf.gateway.sources.base import Assembly, ClusterObjects, Entry, Reason, Refused
+from wharf.gateway.sources.material import describe, files_of, find_in, secret_data
+
+LOOK_SECONDS: Final = 0.25  # a change is seen at the next look and taken at the one after it
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+Named = tuple[str, str]  # namespace, name
+Stamp = tuple[int, int, int, int, int]  # device, inode, times of change in nanoseconds, size
+Stamps = Mapping[Path, Stamp | None]
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _File:
+    """The last good reading of a file, and what is wrong with it now."""
+
+    documents: list[Mapping[str, Any]] = field(default_factory=list)
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The documents of all files by kind."""
+
+    entries: list[Entry] = field(default_factory=list)
+    secrets: dict[Named, Mapping[str, bytes]] = field(default_factory=dict)
+    slices: dict[Named, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+
+
+class Folder:
+    """The directory, looked at when asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: dict[Path, _File] = {}
+        self._materials: frozenset[Path] = frozenset()
+        self._seen: Stamps | None = None  # at the last look
+        self._taken: Stamps = {}  # when what we have was read
+        self._assembly = Assembly()
+
+    def look(self) -> ClusterObjects | None:
+        """A new snapshot when something changed and has settled since the last look; else None.
+
+        The first look takes everything as it is. OSError when the directory cannot be listed.
+        """
+        documents = _stamps(self._documents())
+        stamps = documents | _stamps(self._materials)
+        first, settled = self._seen is None, stamps == self._seen
+        self._seen = stamps
+        if not first and (not settled or stamps == self._taken):
+            return None
+        self._read_changed(documents)
+        found = self._sort()
+        self._materials = frozenset(self._path / name for name in _files_of(found.entries))
+        self._taken = documents | _stamps(self._materials)  # before they are read: a change in between is seen later
+        self._seen = self._taken
+        contents = {path: content for path in self._materials if (content := _content(path)) is not None}
+        result = self._assembly.put_together(
+            found.entries, lambda material: self._lookup(material, found.secrets, contents), found.slices
+        )
+        broken = (self._complaint(path, file) for path, file in sorted(self._files.items()) if file.problem)
+        return replace(result, refused=(*result.refused, *broken))
+
+    def _documents(self) -> list[Path]:
+        with os.scandir(self._path) as entries:
+            names = [entry.name for entry in entries]
+        return [self._path / name for name in sorted(names) if name.endswith(SUFFIXES) and not name.startswith(".")]
+
+    def _read_changed(self, stamps: Stamps) -> None:
+        for path in [known for known in self._files if known not in stamps]:
+            del self._files[path]
+        for path, stamp in stamps.items():
+            if path not in self._files or self._taken.get(path) != stamp:
+                self._read(path)
+
+    def _read(self, path: Path) -> None:
+        file = self._files.setdefault(path, _File())
+        content = _content(path)
+        try:
+            text = content.decode() if content is not None else ""
+            if not text.strip():
+                raise ValueError("is empty" if content is not None else "cannot be read, or is too large")
+            file.documents, file.problem = load_documents(text), ""
+        except ValueError as error:
+            file.problem = f"{path.name}: {error}"
+
+    def _sort(self) -> _Sorted:
+        found = _Sorted()
+        for path, file in sorted(self._files.items()):
+            for index, document in enumerate(file.documents):
+                metadata = document.get("metadata")
+                named = metadata if isinstance(metadata, Mapping) else {}
+                place = (str(named.get("namespace") or "default"), str(named.get("name")))
+                if document.get("kind") == "Secret":
+                    self._keep_secret(found, place, document, path)
+                elif document.get("kind") == "EndpointSlice":
+                    labels = named.get("labels")
+                    service = labels.get(SERVICE_LABEL) if isinstance(labels, Mapping) else None
+                    found.slices[place[0], str(service)] = (*found.slices.get((place[0], str(service)), ()), document)
+                else:
+                    name = named.get("name") if isinstance(named.get("name"), str) else None
+                    found.entries.append(_entry(document, name or f"{path.name}[{index}]", path.name))
+        return found
+
+    @staticmethod
+    def _keep_secret(found: _Sorted, place: Named, document: Mapping[str, Any], path: Path) -> None:
+        try:
+            found.secrets[place] = secret_data(document)
+        except ValueError as error:
+            found.entries.append(Entry(f"Secret {'/'.join(place)}", None, (f"{path.name}: {error}",)))
+
+    def _lookup(
+        self, material: Material, secrets: Mapping[Named, Mapping[str, bytes]], contents: Mapping[Path, bytes]
+    ) -> bytes:
+        if not material.file:
+            return find_in(secrets, material)
+        path = self._path / material.file
+        if path not in contents:
+            raise KeyError(f"{describe(material)} cannot be read")
+        return contents[path]
+
+    @staticmethod
+    def _complaint(path: Path, file: _File) -> Refused:
+        return Refused(path.name, Reason.UNREADABLE, (file.problem,), kept=bool(file.documents))
+
+
+class DirectorySource:
+    """A Source (base.py) over a directory."""
+
+    def __init__(
+        self, path: Path, on_change: Callable[[ClusterObjects], None], look_seconds: float = LOOK_SECONDS
+    ) -> None:
+        self._folder = Folder(path)
+        self._path = path
+        self._on_change = on_change
+        self._look_seconds = look_seconds
+        self._problem = ""
+        self.current = ClusterObjects()
+
+    async def run(self) -> None:
+        """Looks at the directory until cancelled. One that cannot be listed is waited for; the last snapshot stays."""
+        while True:
+            snapshot = await asyncio.to_thread(self._look)  # a slow disk must not stop the traffic
+            if snapshot is not None:
+                self.current = snapshot
+                self._on_change(snapshot)
+            await asyncio.sleep(self._look_seconds)
+
+    def _look(self) -> ClusterObjects | None:
+        try:
+            snapshot = self._folder.look()
+        except OSError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.warning("%s cannot be read: %s", self._path, error.strerror)
+            return None
+        self._problem = ""
+        return snapshot
+
+
+def _entry(document: Mapping[str, Any], name: str, file: str) -> Entry:
+    try:
+        cluster = parse_cluster(document, files=True)
+    except Invalid as invalid:
+        return Entry(name, None, tuple(f"{file}: {problem}" for problem in invalid.problems), where=file)
+    return Entry(name, cluster, generation=cluster.generation, uid=cluster.uid, where=file)
+
+
+def _files_of(entries: Iterable[Entry]) -> Iterator[str]:
+    for entry in entries:
+        if entry.cluster is not None:
+            yield from files_of(entry.cluster)
+
+
+def _stamps(paths: Iterable[Path]) -> dict[Path, Stamp | None]:
+    """What tells one version of a file from the next; None for a file that is not there. Symlinks are followed."""
+    return {path: _stamp(path) for path in paths}
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def _content(path: Path) -> bytes | None:
+    """The whole file; None when it cannot be read or is larger than any document may be."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(BYTES_MAX + 1)
+    except OSError:
+        return None
+    return content if len(content) <= BYTES_MAX else None
