@@ -69,7 +69,9 @@ def parse_client_hello(record: bytes) -> ClientHello | None:
         hello.field(2)  # cipher suites
         hello.field(1)  # compression
         extensions = hello.field(2) if hello.left else b""
-        return ClientHello(next((_host_name(data) for kind, data in _extensions(extensions) if kind == _SERVER_NAME), None))
+        return ClientHello(
+            next((_host_name(data) for kind, data in _extensions(extensions) if kind == _SERVER_NAME), None)
+        )
     except (IndexError, UnicodeDecodeError):
         return None
 

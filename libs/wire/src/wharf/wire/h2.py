@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from wharf.wire._grpc import Call, CallSettings, ServerSession
+from wharf.wire._nghttp2 import Session
 from wharf.wire.http import HttpHandler, HttpRequest, plain_error
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import Peer
@@ -91,7 +92,7 @@ class Vitals:
         self._block_since: float | None = None
         self._pinged_at: float | None = None
 
-    def look(self, session: ServerSession, now: float) -> Step | None:
+    def look(self, session: Session, now: float) -> Step | None:
         """What to do now, or None. After PING the caller sends one."""
         limits = self._limits
         if session.bytes_in != self._bytes_in:

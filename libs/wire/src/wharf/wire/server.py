@@ -20,6 +20,7 @@ from wharf.wire.http import HttpHandler, HttpRequest, answer_unserved
 from wharf.wire.limits import ConnectionLimits, ListenerLimits
 from wharf.wire.rpc import Call, Kind, Method, RpcLimits
 from wharf.wire.shell import Connection
+from wharf.wire.tcp import bind_tcp
 from wharf.wire.telemetry import Counters, Totals
 from wharf.wire.tls import TlsConfig, TlsStore
 
@@ -210,19 +211,7 @@ def bind(listener: ListenerConfig) -> socket.socket:
             os.unlink(listener.unix_path)
         sock.bind(listener.unix_path)
     else:
-        found = socket.getaddrinfo(
-            listener.host or None, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if listener.reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            sock.bind(address)
-        except OSError as error:
-            sock.close()
-            raise OSError(error.errno, f"cannot listen on {listener.host}:{listener.port}: {error.strerror}") from error
+        sock = bind_tcp(listener.host, listener.port, listener.reuse_port)
     sock.setblocking(False)
     return sock
 

@@ -171,7 +171,9 @@ class Link(Protocol):
     """One connection to an upstream."""
 
     version: int
-    open_requests: int
+
+    @property
+    def open_requests(self) -> int: ...
 
     @property
     def capacity(self) -> int:

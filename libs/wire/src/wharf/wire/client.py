@@ -1,0 +1,331 @@
+"""Requests upstream: a pool of connections to one target, and whole small requests over it.
+
+`ready` is the hot path and synchronous; `connect` waits for what `ready` does not have. Decisions are made in pool.py.
+
+Invariant: a connection is in `_connections` from the moment it takes requests until it is lost; a waiter is in
+`_waiting` until it is woken, and a woken one looks again for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from wharf.wire.client_shell import ClientConnection, RequestFailed, Target, open_connection
+from wharf.wire.pool import Demand, PoolLimits, choose, dials_wanted, idle_to_close
+from wharf.wire.web import Failure, Fault, Header, Headers, Link, Request
+
+log = logging.getLogger("wharf.wire")
+_TICK = 1.0  # seconds between looks at all connections; shorter when a limit asks for it
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one moment; `dials` and what follows count since the beginning."""
+
+    connections: int
+    draining: int
+    open_requests: int
+    waiting: int
+    dialing: int
+    dials: int
+    dial_failures: int
+    lost: int  # connections that ended while they carried requests
+
+
+class HttpPool:
+    """Connections to one target, at most as many as the limits say and as few as will do."""
+
+    def __init__(self, target: Target, limits: PoolLimits | None = None) -> None:
+        self.target = target
+        self.limits = limits or PoolLimits()
+        self.last_failure: Failure | None = None  # of the last dial that failed
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[ClientConnection] = set()
+        self._draining: set[ClientConnection] = set()
+        self._current: ClientConnection | None = None
+        self._version = 0
+        self._dials: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._dial_count = self._dial_failures = self._lost = 0
+        self._closed = False
+        self._emptied = asyncio.Event()
+        limits_ = self.limits
+        self._interval = min(_TICK, min(limits_.ping_interval, limits_.ping_timeout, limits_.stall_timeout) / 2)
+        self._ticker = self._loop.call_later(self._interval, self._tick)
+
+    # --- taking a connection
+    def ready(self) -> Link | None:
+        """A connection that takes a request now, or None: then `connect`. Use it before control returns to the loop."""
+        current = self._current
+        if current is not None and current.capacity > 0:
+            return current.link
+        self._current = current = choose(self._connections)
+        return current.link if current is not None else None
+
+    async def connect(self, deadline: float | None = None) -> Link:
+        """A connection that takes a request, dialled if need be. `deadline`: loop time.
+
+        RequestFailed (UNSENT) when there is none in time, or too many wait already.
+        """
+        first = True
+        while True:
+            link = self.ready()
+            if link is not None:
+                return link
+            if self._closed:
+                raise RequestFailed(Failure(Fault.UNSENT, "the pool is closed"))
+            if first and len(self._waiting) >= self.limits.pending_max:
+                raise RequestFailed(Failure(Fault.UNSENT, "too many requests wait for a connection"))
+            await self._wait(deadline, first)
+            first = False
+
+    async def _wait(self, deadline: float | None, first: bool) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        if first:
+            self._waiting.append(waiter)
+        else:
+            self._waiting.appendleft(waiter)  # somebody was quicker: its turn is not lost
+        self._dial()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter
+        except TimeoutError:
+            raise RequestFailed(Failure(Fault.UNSENT, "no connection in time")) from None
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._wake(1)  # its turn is the next one's
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    # --- commands
+    def retarget(self, target: Target) -> None:
+        """New connections go there, or with those credentials; the present ones end with their last requests."""
+        self.target = target
+        self._version = 0
+        self._drain_all()
+        self._dial()
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Take no more requests, wait up to `grace` seconds for those under way, then cut them."""
+        self._closed = True
+        self._ticker.cancel()
+        self._fail_waiting(Failure(Fault.UNSENT, "the pool is closed"))
+        for task in self._dials:
+            task.cancel()
+        self._drain_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._empty()
+        for connection in list(self._draining):
+            connection.abort()
+        await self._empty()
+        if self._dials:
+            await asyncio.wait(self._dials)
+
+    @property
+    def stats(self) -> PoolStats:
+        """Counts up to now; walks the open connections."""
+        return PoolStats(
+            connections=len(self._connections),
+            draining=len(self._draining),
+            open_requests=sum(item.open_requests for item in (*self._connections, *self._draining)),
+            waiting=len(self._waiting),
+            dialing=len(self._dials),
+            dials=self._dial_count,
+            dial_failures=self._dial_failures,
+            lost=self._lost,
+        )
+
+    # --- for connections (client_shell.Owner)
+    def moved(self, connection: ClientConnection) -> None:
+        """A connection pumped: somebody who waits may find room on it."""
+        if connection.going_away and connection in self._connections:
+            self._retire(connection)
+        if self._waiting and connection.capacity > 0:
+            self._wake(connection.capacity)
+
+    def lost(self, connection: ClientConnection) -> None:
+        """A connection is gone."""
+        if connection is self._current:
+            self._current = None
+        self._lost += connection.ended_busy
+        self._connections.discard(connection)
+        self._draining.discard(connection)
+        if not self._connections and not self._draining:
+            self._emptied.set()
+        self._dial()
+
+    # --- inside
+    def _dial(self) -> None:
+        if self._closed:
+            return
+        demand = Demand(len(self._waiting), len(self._dials), len(self._connections), self._version)
+        for _ in range(dials_wanted(demand, self.limits)):
+            self._dial_count += 1
+            task = self._loop.create_task(self._open(self.target))
+            self._dials.add(task)
+            task.add_done_callback(self._dialled)
+
+    async def _open(self, target: Target) -> None:
+        try:
+            connection = await open_connection(target, self.limits)
+        except RequestFailed as error:
+            self._dial_failures += 1
+            self.last_failure = error.failure
+            log.info("dial failed: %s", error.failure.text)
+            return
+        if connection.going_away:
+            self._dial_failures += 1
+            self.last_failure = Failure(Fault.UNSENT, f"{target.host}:{target.port}: closed at once by the peer")
+            connection.abort()
+            return
+        connection.owner = self
+        if target is not self.target or self._closed:
+            self._draining.add(connection)
+            connection.drain()
+            return
+        self._connections.add(connection)
+        self._version = connection.version
+        self.last_failure = None
+
+    def _dialled(self, task: asyncio.Task[None]) -> None:
+        self._dials.discard(task)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            self._fail_waiting(Failure(Fault.UNSENT, f"dial failed: {task.exception()!r}"))
+            return
+        if self.last_failure is not None and not self._connections and not self._dials:
+            self._fail_waiting(self.last_failure)  # nobody else will serve them: let them go elsewhere
+            return
+        self._wake(sum(item.capacity for item in self._connections))
+        if self.last_failure is None:
+            self._dial()
+
+    def _wake(self, room: int) -> None:
+        while room > 0 and self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                room -= 1
+
+    def _fail_waiting(self, failure: Failure) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(RequestFailed(failure))
+
+    def _drain_all(self) -> None:
+        for connection in list(self._connections):
+            self._retire(connection)
+
+    def _retire(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        self._draining.add(connection)
+        if connection is self._current:
+            self._current = None
+        connection.drain()
+
+    async def _empty(self) -> None:
+        while self._connections or self._draining:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for connection in (*self._connections, *self._draining):
+            connection.tick(now)
+        for connection in idle_to_close(self._connections, now, self.limits):
+            self._retire(connection)
+        self._current = choose(self._connections)
+        self._dial()
+        self._ticker = self._loop.call_later(self._interval, self._tick)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+async def fetch(
+    pool: HttpPool,
+    method: bytes,
+    target: bytes,
+    headers: Headers = (),
+    body: bytes = b"",
+    *,
+    authority: bytes | None = None,
+    timeout: float = 10.0,  # noqa: ASYNC109 - its exception says what failed
+    body_max: int = 16 * 1024 * 1024,
+) -> Response:
+    """One request and its whole response, within `timeout` seconds and `body_max` bytes. RequestFailed otherwise."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    link = pool.ready() or await pool.connect(deadline)
+    if body:
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+    request = link.request(
+        method, target, authority or pool.target.authority, headers, scheme=pool.target.scheme, end=not body
+    )
+    collected = _Collected(request, loop.create_future(), body_max)
+    if body:
+        request.send(body)
+        request.finish()
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await collected.whole
+    except TimeoutError:
+        raise RequestFailed(Failure(Fault.TIMEOUT, f"no whole response within {timeout:g} s")) from None
+    finally:
+        if not request.done:
+            request.reset()
+
+
+class _Collected:
+    """Gathers one response."""
+
+    def __init__(self, request: Request, whole: asyncio.Future[Response], body_max: int) -> None:
+        self.whole = whole
+        self._request = request
+        self._body_max = body_max
+        self._headers: list[Header] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        request.on_head = self._head
+        request.on_data = self._data
+        request.on_end = self._end
+        request.on_failure = self._fail
+
+    def _head(self, _: int, headers: list[Header]) -> None:
+        self._headers = headers
+
+    def _data(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._body_max:
+            self._request.reset()
+            self._fail(Failure(Fault.PROTOCOL, f"the response is longer than {self._body_max} bytes"))
+            return
+        self._parts.append(data)
+        self._request.take(len(data))
+
+    def _end(self, _: Headers) -> None:
+        if not self.whole.done():
+            self.whole.set_result(Response(self._request.status, self._headers, b"".join(self._parts)))
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.whole.done():
+            self.whole.set_exception(RequestFailed(failure))
