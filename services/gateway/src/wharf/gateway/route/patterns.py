@@ -12,7 +12,6 @@ None as a predicate means that there is nothing to ask.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 Test = Callable[[str], bool]
@@ -34,7 +33,16 @@ def anything(values: Sequence[str]) -> bool:
 
 def compile_text(values: Sequence[str]) -> Test | None:
     """A predicate over one value: exact, `x*` a prefix of characters, `*` everything."""
-    return _combine(values, _text)
+    if anything(values):
+        return None
+    positive, excluded = split(values)
+    wanted = _text(positive) if positive and "*" not in positive else None
+    if not excluded:
+        return wanted
+    refused = _text(excluded)
+    if wanted is None:
+        return lambda value: not refused(value)
+    return lambda value: wanted(value) and not refused(value)
 
 
 def compile_many(values: Sequence[str]) -> ManyTest | None:
@@ -51,14 +59,6 @@ def compile_many(values: Sequence[str]) -> ManyTest | None:
         return wanted is None or any(map(wanted, having))
 
     return test
-
-
-def compile_accounts(values: Sequence[str]) -> Test | None:
-    """A predicate over "namespace/name" of a service account, or "" for whoever is none.
-
-    Both halves may be `*` or a prefix: "kube-system/*", "*/builder", "*/*" (service accounts, nobody else).
-    """
-    return _combine(values, _accounts)
 
 
 def compile_resources(values: Sequence[str]) -> ResourceTest | None:
@@ -81,19 +81,6 @@ def compile_resources(values: Sequence[str]) -> ResourceTest | None:
     return test
 
 
-def _combine(values: Sequence[str], make: Callable[[Sequence[str]], Test]) -> Test | None:
-    if anything(values):
-        return None
-    positive, excluded = split(values)
-    wanted = make(positive) if positive and "*" not in positive else None
-    if not excluded:
-        return wanted
-    refused = make(excluded)
-    if wanted is None:
-        return lambda value: not refused(value)
-    return lambda value: wanted(value) and not refused(value)
-
-
 def _text(patterns: Sequence[str]) -> Test:
     exact = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
     prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
@@ -102,17 +89,6 @@ def _text(patterns: Sequence[str]) -> Test:
     if not exact:
         return lambda value: value.startswith(prefixes)
     return lambda value: value in exact or value.startswith(prefixes)
-
-
-def _accounts(patterns: Sequence[str]) -> Test:
-    alternatives = (".*" if pattern == "*" else _account(pattern) for pattern in patterns)
-    match = re.compile("|".join(alternatives), re.DOTALL).fullmatch
-    return lambda value: match(value) is not None
-
-
-def _account(pattern: str) -> str:
-    halves = pattern.split("/", 1)
-    return "/".join(re.escape(half[:-1]) + "[^/]*" if half.endswith("*") else re.escape(half) for half in halves)
 
 
 def _resources(patterns: Sequence[str]) -> ResourceTest:

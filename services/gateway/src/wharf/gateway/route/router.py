@@ -11,6 +11,9 @@ one kind only does not match the other kind, one without either matches both. UR
 A stream into a pod is one thing however it is opened (a GET by WebSocket, a POST by SPDY): it has the verbs get and
 create beside its own, any of which satisfies a rule and any of which excludes.
 
+A service account is compared as "namespace/name", anybody else as "": `["ci/*"]` is that namespace's, `["-ci/*"]`
+everybody else's, people included; all service accounts are the group system:serviceaccounts.
+
 Whose token it is that passes through, only the upstream can tell. Such a request matches `*`, or no word about users,
 groups and service accounts at all, and no exclusion: what can't be ruled out may not pass it.
 """
@@ -25,7 +28,6 @@ from wharf.gateway.api.shapes import Policy, Rule
 from wharf.gateway.route.kinds import effective_verbs
 from wharf.gateway.route.patterns import (
     anything,
-    compile_accounts,
     compile_many,
     compile_resources,
     compile_text,
@@ -147,7 +149,7 @@ def _who(rule: Rule) -> list[Question]:
         return []
     user_test = compile_text(rule.users)
     group_test = compile_many(rule.groups)
-    account_test = compile_accounts(rule.service_accounts)
+    account_test = compile_text(rule.service_accounts)
 
     def ask(info: RequestInfo, user: User) -> bool:
         if not user.known:
