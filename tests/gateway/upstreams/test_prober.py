@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import pytest
 from gateway.upstreams.kit import DOWN, UP, cluster, members_of, server
 from wharf.gateway.api import shapes
 from wharf.gateway.api.shapes import UpstreamCluster
@@ -15,9 +14,7 @@ from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.gateway.upstreams.health import ProbeResult, Verdict
 from wharf.gateway.upstreams.members import Members
 from wharf.gateway.upstreams.outliers import Outcome
-from wharf.gateway.upstreams.prober import Prober, probe_pool
-from wharf.wire.client import HttpPool
-from wharf.wire.client_shell import RequestFailed, Target
+from wharf.gateway.upstreams.prober import Prober
 
 OFTEN = shapes.Health(interval=0.01, timeout=0.05)
 SELDOM = shapes.Health(interval=3600.0)
@@ -179,32 +176,18 @@ def test_closing_ends_every_loop_wherever_it_is() -> None:
     asyncio.run(main())
 
 
-def test_a_server_is_asked_through_its_own_connections() -> None:
+def test_a_round_that_was_done_before_discovery_found_a_server_does_not_count() -> None:
     async def main() -> None:
-        heads: list[bytes] = []
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            heads.append(await reader.readuntil(b"\r\n\r\n"))
-            body = b"[-]etcd failed: reason withheld"
-            writer.write(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
-            await writer.drain()
-            await reader.read()
-            writer.close()
-
-        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
-        pool = HttpPool(Target("127.0.0.1", port, protocol="http1"))
-        rules = shapes.Health(path="/readyz?exclude=x")
-        try:
-            result = await probe_pool(pool, rules, [(b"user-agent", b"wharf")])
-        finally:
-            await pool.close()
-            listener.close()
-            await listener.wait_closed()
-        assert result == ProbeResult(False, "500 etcd failed: reason withheld")
-        assert heads[0].startswith(b"GET /readyz?exclude=x HTTP/1.1\r\n")
-        assert b"user-agent: wharf\r\n" in heads[0].lower()
-        with pytest.raises(RequestFailed):
-            await probe_pool(pool, rules)
+        answers = Answers()
+        async with probing(cluster(health=SELDOM), answers) as (members, prober):
+            assert prober.first_round_done.is_set()  # nothing to wait for
+            members.update(cluster(), (server("a"),), 0.0)
+            prober.sync(SELDOM)
+            assert not prober.first_round_done.is_set()
+            async with asyncio.timeout(10):
+                await prober.first_round_done.wait()
+            members.update(cluster(), (server("a"), server("b")), 0.0)
+            prober.sync(SELDOM)
+            assert prober.first_round_done.is_set()  # the cluster is served, one more server changes nothing
 
     asyncio.run(main())

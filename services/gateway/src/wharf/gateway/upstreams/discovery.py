@@ -99,7 +99,7 @@ class DnsWatch:
         self.servers: tuple[Server, ...] = ()  # of the last answer
         self.problem = ""  # why the last try had none
         self.first_answer = asyncio.Event()  # or the first failure: nothing is gained by waiting on
-        self._discovery = discovery
+        self.discovery = discovery
         self._on_servers = on_servers
         self._resolve = resolve
         self._random = (rng or random.Random()).random  # noqa: S311
@@ -109,14 +109,14 @@ class DnsWatch:
         while True:
             await self.ask()
             self.first_answer.set()
-            await asyncio.sleep(self._discovery.refresh_seconds * (0.9 + 0.2 * self._random()))
+            await asyncio.sleep(self.discovery.refresh_seconds * (0.9 + 0.2 * self._random()))
 
     async def ask(self) -> None:
         """One look-up."""
-        name = self._discovery.name
+        name = self.discovery.name
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT):
-                servers = servers_from_addresses(await self._resolve(name, self._discovery.port), self._discovery)
+                servers = servers_from_addresses(await self._resolve(name, self.discovery.port), self.discovery)
         except (OSError, ValueError) as error:
             problem = str(error) or "no answer"
             if problem != self.problem:

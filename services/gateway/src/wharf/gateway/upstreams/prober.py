@@ -15,12 +15,9 @@ from typing import Final
 
 from wharf.gateway.api import shapes
 from wharf.gateway.upstreams.endpoint import Endpoint
-from wharf.gateway.upstreams.health import ProbeResult, Verdict, read_probe
+from wharf.gateway.upstreams.health import ProbeResult, Verdict
 from wharf.gateway.upstreams.members import Members
-from wharf.wire.client import HttpPool, fetch
-from wharf.wire.web import Headers
 
-BODY_MAX: Final = 64 * 1024  # bytes of an answer to a probe
 HURRY_MIN: Final = 0.5  # seconds between probes of a server, however much fails there
 
 Probe = Callable[[Endpoint], Awaitable[ProbeResult]]
@@ -28,17 +25,11 @@ Probe = Callable[[Endpoint], Awaitable[ProbeResult]]
 log = logging.getLogger(__name__)
 
 
-async def probe_pool(pool: HttpPool, rules: shapes.Health, headers: Headers = ()) -> ProbeResult:
-    """Ask a server through its own connections. RequestFailed when there is no answer."""
-    answer = await fetch(pool, b"GET", rules.path.encode("ascii"), headers, timeout=rules.timeout, body_max=BODY_MAX)
-    return read_probe(answer.status, answer.body)
-
-
 class Prober:
     """Keeps the verdicts of one cluster's members. Made, told and closed on the loop thread."""
 
     def __init__(self, members: Members, probe: Probe, rng: random.Random | None = None) -> None:
-        self.first_round_done = asyncio.Event()  # every server there was at the first `sync` has a verdict, or has gone
+        self.first_round_done = asyncio.Event()  # the servers there were at first have verdicts, or have gone
         self.on_verdict: Callable[[Endpoint], None] | None = None  # changed
         self._members = members
         self._rules = shapes.Health()
@@ -46,6 +37,7 @@ class Prober:
         self._random = (rng or random.Random()).random  # noqa: S311
         self._loops: dict[Endpoint, asyncio.Task[None]] = {}
         self._hurry: dict[Endpoint, asyncio.Event] = {}
+        self._met_any = False  # there was a round with servers in it
         self._ending: set[asyncio.Task[None]] = set()
         members.on_suspect = self.hurry
 
@@ -111,8 +103,12 @@ class Prober:
             self.on_verdict(endpoint)
 
     def _look_round(self) -> None:
-        if all(endpoint.health.verdict is not Verdict.UNKNOWN for endpoint in self._loops):
+        verdicts = [endpoint.health.verdict for endpoint in self._loops]
+        if Verdict.UNKNOWN not in verdicts:
             self.first_round_done.set()
+            self._met_any = self._met_any or bool(verdicts)
+        elif not self._met_any:
+            self.first_round_done.clear()  # it was done only because discovery had found nothing yet
 
 
 async def _either(hurry: asyncio.Event, seconds: float) -> None:
