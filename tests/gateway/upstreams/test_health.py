@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from wharf.gateway.api import shapes
-from wharf.gateway.upstreams.health import REASON_MAX, Health, ProbeResult, Verdict, judge
+from wharf.gateway.upstreams.health import REASON_MAX, Health, ProbeResult, Verdict, judge, read_probe
 
 RULES = shapes.Health(failures=3, successes=2)
 
@@ -63,8 +63,8 @@ def test_since_and_reason() -> None:
     ],
 )  # fmt: skip
 def test_what_an_answer_means(status: int, body: bytes, alive: bool, reason: str) -> None:
-    assert ProbeResult.of(status, body) == ProbeResult(alive, reason)
+    assert read_probe(status, body) == ProbeResult(alive, reason)
 
 
 def test_a_long_answer_is_cut() -> None:
-    assert len(ProbeResult.of(500, b"x" * 100_000).reason) == REASON_MAX
+    assert len(read_probe(500, b"x" * 100_000).reason) == REASON_MAX

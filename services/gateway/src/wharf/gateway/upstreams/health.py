@@ -28,25 +28,6 @@ class ProbeResult:
     alive: bool
     reason: str = ""
 
-    @classmethod
-    def of(cls, status: int, body: bytes) -> ProbeResult:
-        """What an answer to `GET /readyz` means.
-
-        401 and 403 come from a server that is at work and only won't tell the gateway more, 429 from one that is busy:
-        taking it out would make the others busier. The failed checks a kube-apiserver lists ("[-]etcd failed") are the
-        reason.
-        """
-        if 200 <= status < 300:
-            return cls(True)
-        if status in (401, 403):
-            return cls(True, f"answers the probe with {status}: the gateway may not read this path")
-        if status == 429:
-            return cls(True, "answers the probe with 429: busy")
-        text = body[:4096].decode("utf-8", "replace")
-        failed = [line[3:].strip() for line in text.splitlines() if line.startswith("[-]")]
-        detail = "; ".join(failed) or " ".join(text.split())
-        return cls(False, f"{status} {detail}".strip()[:REASON_MAX])
-
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -70,3 +51,22 @@ def judge(health: Health, result: ProbeResult, now: float, rules: shapes.Health)
     if health.verdict is Verdict.UNKNOWN or health.against + 1 >= needed:
         return Health(says, now, 0, result.reason)
     return Health(health.verdict, health.since, health.against + 1, result.reason)
+
+
+def read_probe(status: int, body: bytes) -> ProbeResult:
+    """What an answer to `GET /readyz` means.
+
+    401 and 403 come from a server that is at work and only won't tell the gateway more, 429 from one that is busy:
+    taking it out would make the others busier. The failed checks a kube-apiserver lists ("[-]etcd failed") are the
+    reason.
+    """
+    if 200 <= status < 300:
+        return ProbeResult(True)
+    if status in (401, 403):
+        return ProbeResult(True, f"answers the probe with {status}: the gateway may not read this path")
+    if status == 429:
+        return ProbeResult(True, "answers the probe with 429: busy")
+    text = body[:4096].decode("utf-8", "replace")
+    failed = [line[3:].strip() for line in text.splitlines() if line.startswith("[-]")]
+    detail = "; ".join(failed) or " ".join(text.split())
+    return ProbeResult(False, f"{status} {detail}".strip()[:REASON_MAX])
