@@ -36,11 +36,6 @@ class Health:
     against: int = 0  # results in a row that contradict the verdict
     reason: str = ""  # of the last result
 
-    @property
-    def usable(self) -> bool:
-        """Whether requests may go there."""
-        return self.verdict is Verdict.HEALTHY
-
 
 def judge(health: Health, result: ProbeResult, now: float, rules: shapes.Health) -> Health:
     """The state after one more probe."""
