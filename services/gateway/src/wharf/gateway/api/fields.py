@@ -277,6 +277,11 @@ class Constraint:
     cel: str
     message: str
     find: Callable[[Values], Iterable[Problem]]  # paths relative to the shape
+    at: str = ""  # what the API server blames
+
+    def schema(self) -> dict[str, Any]:
+        path = {"fieldPath": f".{self.at}"} if self.at else {}
+        return {"rule": self.cel, "message": self.message, **path}
 
 
 def constraint(at: str, message: str, cel: str, holds: Callable[[Values], bool]) -> Constraint:
@@ -286,7 +291,7 @@ def constraint(at: str, message: str, cel: str, holds: Callable[[Values], bool])
         if not holds(values):
             yield Problem(at, message)
 
-    return Constraint(cel, message, find)
+    return Constraint(cel, message, find, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +375,7 @@ class Shape:
         made: dict[str, Any] = {"type": "object", "properties": properties}
         if required := [one.name for one in self.fields if one.required]:
             made["required"] = required
-        rules = [{"rule": rule.cel, "message": rule.message} for rule in self.constraints if rule.cel]
+        rules = [rule.schema() for rule in self.constraints if rule.cel]
         if rules:
             made["x-kubernetes-validations"] = rules
         return made

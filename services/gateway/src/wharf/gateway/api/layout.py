@@ -298,12 +298,14 @@ SPEC_CONSTRAINTS: Final = (
         f"!has(self.servers) || [{_NAMES}].all(names, names.all(n, names.exists_one(m, m == n)))",
         "names of servers must differ",
         _repeated_servers,
+        "servers",
     ),
     Constraint(
         f"!has(self.policies) || !has(self.servers) || size(self.servers) == 0 || {_HAS_DISCOVERY}"
         f" || [{_NAMES}].all(names, self.policies.all(p, !has(p.servers) || p.servers.all(n, n in names)))",
         "policies name servers of this cluster",
         _unknown_servers,
+        "policies",
     ),
     Constraint(
         "!has(self.policies) || self.policies.all(p, !has(p.flowControl) || (has(self.flowControl)"
@@ -311,6 +313,7 @@ SPEC_CONSTRAINTS: Final = (
         " && p.flowControl.all(n, self.flowControl.schemas.exists(s, s.name == n))))",
         "policies name schemas of flowControl.schemas",
         _unknown_schemas,
+        "policies",
     ),
     constraint(
         "upstream.certificate",
