@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from wharf.wire.limits import Http1Limits
@@ -42,7 +43,9 @@ class FakePort:
 
     def write(self, data: bytes) -> None:
         assert data
-        assert not (self.eof or self.closed or self.aborted), "written after the end"
+        assert not self.eof
+        assert not self.closed
+        assert not self.aborted
         self.written += data
 
     def pause_reading(self) -> None:
@@ -74,6 +77,7 @@ class Connection:
     def __init__(self) -> None:
         self.peer = Peer("127.0.0.1:4711")
         self.local_address = "127.0.0.1:6443"
+        self.identity: str | None = None
         self.context: Any = None
 
 
@@ -269,4 +273,4 @@ def attach(session: Http1ServerSession | Http1ClientSession, port: FakePort, loo
 def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     """`data` cut at these places."""
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if start < end]
+    return [data[start:end] for start, end in pairwise(edges) if start < end]

@@ -105,6 +105,8 @@ def parse_request_head(head: bytes, limits: Http1Limits) -> RequestHead:
     if line_end > limits.line_max:
         raise Malformed(HTTPStatus.REQUEST_URI_TOO_LONG, f"request line longer than {limits.line_max} bytes")
     method, target, minor = _parse_request_line(head[:line_end])
+    if not target.isascii():  # llhttp knows no such targets; servers do, and it is theirs to judge
+        head = b"GET / HTTP/1.1" + head[line_end:]
     headers = _parse_fields(head, httptools.HttpRequestParser, limits)
     found = _framing_fields(headers)
     target, authority = _parse_target(method, target, minor, found.get(b"host", []))
@@ -131,6 +133,8 @@ def parse_response_head(head: bytes, request_method: bytes, limits: Http1Limits)
     if line is None:
         raise Malformed(HTTPStatus.BAD_GATEWAY, "malformed status line")
     minor, status = int(line[1]), int(line[2])
+    if status == HTTPStatus.SWITCHING_PROTOCOLS and b"\r\nupgrade:" not in head.lower():
+        raise Malformed(HTTPStatus.BAD_GATEWAY, "101 without Upgrade")
     headers = _parse_fields(head, httptools.HttpResponseParser, limits)
     found = _framing_fields(headers)
     length, chunked = _parse_framing(found, minor)
@@ -179,7 +183,7 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
     parts = line.split(b" ")
     if line.startswith(b"PRI * HTTP/2"):
         raise Malformed(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 on a connection that speaks HTTP/1.1")
-    if len(parts) == 2:  # HTTP/0.9 had no version
+    if len(parts) == 2 and parts[0].isalpha():  # HTTP/0.9 had no version
         raise Malformed(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "request line without a version")
     if len(parts) != 3 or not parts[0]:
         raise Malformed(HTTPStatus.BAD_REQUEST, "malformed request line")

@@ -149,9 +149,10 @@ class Http1Session:
 
     def end(self) -> None:
         """Nothing more is wanted from the peer; what is queued still goes out."""
-        self._ended = True
         self._data, self._at = b"", 0
-        self.wake()
+        if not self._ended:
+            self._ended = True
+            self.wake()
 
     def cut(self) -> None:
         """Drop the connection: what is queued is lost on purpose."""
@@ -294,7 +295,7 @@ class RawTunnel:
     def on_written(self) -> bool:
         """What was queued went out: say the end, if it was asked for."""
         if self._close_due:
-            if self._session.port is not None:
+            if not self._session.terminating and self._session.port is not None:
                 self._session.port.close()
             self._session.end()
         elif self._eof_due:

@@ -5,7 +5,7 @@ Reaching one closes or refuses with a named cause, and never grows memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,6 @@ class ConnectionLimits:
     stream_low: int = 64 * 1024  # and to go on
     plain_body_max: int = 64 * 1024  # request body of a plain HTTP endpoint
     http1_head_max: int = 32 * 1024  # request line and headers of HTTP/1.1
-    http1: Http1Limits = field(default_factory=Http1Limits)  # of a proxy
 
 
 @dataclass(frozen=True, slots=True)

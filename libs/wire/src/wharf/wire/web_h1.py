@@ -100,6 +100,12 @@ class Http1Exchange:
                 return header[1]
         return None
 
+    def drop_head(self) -> None:
+        self._head.headers.clear()
+
+    def has_prefix(self, prefix: bytes) -> bool:
+        return any(name.startswith(prefix) for name, _ in self._head.headers)
+
     @property
     def on_data(self) -> Callable[[bytes], None] | None:
         return self._on_data
@@ -236,11 +242,6 @@ class Http1ServerSession(Http1Session):
     @property
     def open_streams(self) -> int:
         return int(self._exchange is not None or (self.tunnel is not None and not self._ended))
-
-    @property
-    def head_begun(self) -> bool:
-        """Whether a request's head is here in part: the client owes the rest."""
-        return self.held > 0 and not self.open_streams
 
     def announce_shutdown(self) -> None:
         self._closing = True
