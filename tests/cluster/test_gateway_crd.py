@@ -26,7 +26,8 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def api(cluster: Cluster) -> Iterator[Api]:
     cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{NAME}")
+    established = '{.status.conditions[?(@.type=="Established")].status}=True'
+    cluster.kubectl("wait", f"--for=jsonpath={established}", f"crd/{NAME}")
     with cluster.api() as client:
         yield client
     cluster.kubectl("delete", "-f", str(CRD))
@@ -98,8 +99,8 @@ def test_the_largest_documents_are_within_the_cost_of_the_rules(api: Api) -> Non
 def patch(api: Api, name: str, status: Json, sight: Sight, now: float) -> Json:
     """Does what is planned, as the gateway would."""
     for one in plan_status(status, name, sight, now):
-        path = f"{PATH}/{name}/status?{one.query}"
-        answer = api.ask("PATCH", path, one.body, one.content_type)  # type: ignore[arg-type]  # a list is JSON too
+        path = f"{PATH}/{name}/status?fieldManager={one.manager}&force=true"
+        answer = api.ask("PATCH", path, one.document, "application/apply-patch+yaml")
         assert answer.ok, answer.body
     found: Json = api.get(f"{PATH}/{name}").get("status", {})
     return found

@@ -30,6 +30,7 @@ def test_merge_keys_work() -> None:
     ("text", "words"),
     [
         ("a: 1\nb: 2\na: 3\n", "line 3: the key 'a' is here twice"),
+        ('{"a": 1, "a": 2}', "the key 'a' is here twice"),
         ("a: [1\nb: 2\n", "line 2"),
         ("- 1\n", "a document is list, not an object"),
         ("kind: List\nitems: [1]\n", "a document is int"),
@@ -58,3 +59,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_json_and_yaml_are_both_read(document: dict[str, object]) -> None:
     assert load_documents(yaml.safe_dump(document)) == [document]
     assert load_documents(json.dumps(document)) == [document]
+    assert load_documents(json.dumps(document, ensure_ascii=False)) == [document]

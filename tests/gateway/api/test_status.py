@@ -14,6 +14,7 @@ from wharf.gateway.api.status import (
     ServerSight,
     Sight,
     entry_of,
+    manager_of,
     plan_status,
     summarize,
     timestamp,
@@ -27,15 +28,13 @@ SIGHT = Sight("gw-a", 3, (UP, DOWN))
 
 
 def applied(status: Json, patches: list[Patch]) -> Json:
-    """A small stand-in for the API server: applies of a map list and of plain fields, and JSON patches."""
+    """A small stand-in for the API server: applies of a map list, of plain fields and of nothing."""
     after = {**status, "gateways": list(status.get("gateways", []))}
     for patch in patches:
-        if isinstance(patch.body, list):
-            index = int(patch.body[-1]["path"].rpartition("/")[2])
-            assert after["gateways"][index]["instance"] == patch.body[1]["value"]
-            del after["gateways"][index]
+        if "status" not in patch.document:
+            after["gateways"] = [one for one in after["gateways"] if manager_of(one["instance"]) != patch.manager]
             continue
-        for key, value in patch.body["status"].items():
+        for key, value in patch.document["status"].items():
             if key == "gateways":
                 mine = value[0]["instance"]
                 after[key] = [one for one in after[key] if one["instance"] != mine] + value
@@ -51,10 +50,7 @@ def condition(status: Json, kind: str) -> Json:
 
 def test_the_first_gateway_writes_its_entry_and_the_summary() -> None:
     patches = plan_status({}, "blue", SIGHT, NOW)
-    assert [patch.query for patch in patches] == [
-        "fieldManager=wharf-gateway-gw-a&force=true",
-        "fieldManager=wharf-gateway&force=true",
-    ]
+    assert [patch.manager for patch in patches] == ["wharf-gateway-gw-a", "wharf-gateway"]
     status = applied({}, patches)
     assert status["gateways"] == [entry_of(SIGHT, NOW)]
     assert (status["servers"], status["activeRequests"], status["watches"]) == ("1/2", 2, 7)
@@ -99,7 +95,7 @@ def test_only_the_first_of_the_living_writes_the_summary() -> None:
     status = applied({}, plan_status({}, "blue", SIGHT, NOW))
     second = replace(SIGHT, instance="gw-b", servers=(replace(UP, healthy=False),))
     patches = plan_status(status, "blue", second, NOW + 1)
-    assert [patch.query for patch in patches] == ["fieldManager=wharf-gateway-gw-b&force=true"]
+    assert [patch.manager for patch in patches] == ["wharf-gateway-gw-b"]
     both = applied(status, patches)
     after = applied(both, plan_status(both, "blue", SIGHT, NOW + 2))
     assert condition(after, "Ready") == {
@@ -118,10 +114,7 @@ def test_a_silent_gateway_is_removed_by_the_first_of_the_living() -> None:
     later = NOW + SILENT_SECONDS
     second = replace(SIGHT, instance="gw-b")
     patches = plan_status(status, "blue", second, later)
-    assert [patch.content_type for patch in patches] == [
-        "application/json-patch+json",
-        "application/apply-patch+yaml",
-    ]
+    assert [patch.manager for patch in patches] == ["wharf-gateway-gw-b", "wharf-gateway-gw-a"]
     after = applied(status, patches)
     assert [one["instance"] for one in after["gateways"]] == ["gw-b"]
 
@@ -146,7 +139,7 @@ def test_an_entry_without_a_time_is_silent() -> None:
     status = {"gateways": [{"instance": "gw-0"}]}
     after = applied({**status, "gateways": [{"instance": "gw-0", "updated": None}]}, [])
     patches = plan_status(after, "blue", SIGHT, NOW)
-    assert patches[0].content_type == "application/json-patch+json"
+    assert patches[-1].manager == "wharf-gateway-gw-0"
 
 
 @given(st.permutations([f"gw-{name}" for name in "abcd"]), st.lists(st.booleans(), min_size=4, max_size=4))

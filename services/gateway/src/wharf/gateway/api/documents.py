@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Final
 
@@ -37,10 +38,29 @@ def load_documents(text: str) -> list[Mapping[str, Any]]:
     if len(text) > BYTES_MAX:
         raise ValueError(f"longer than {BYTES_MAX} bytes")
     try:
-        found = list(yaml.load_all(text, _Loader))
+        found = _json(text) or list(yaml.load_all(text, _Loader))
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(_where(error)) from error
     return [one for document in found if document is not None for one in _items(document)]
+
+
+def _json(text: str) -> list[Any]:
+    """The one document of a JSON text, whose escapes a YAML reader gets wrong; none when it is not JSON."""
+    if not text.lstrip().startswith("{"):
+        return []
+    try:
+        return [json.loads(text, object_pairs_hook=_unique)]
+    except json.JSONDecodeError:
+        return []
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is here twice")
+        found[key] = value
+    return found
 
 
 def _items(document: Any) -> Iterator[Mapping[str, Any]]:

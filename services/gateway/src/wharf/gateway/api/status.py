@@ -8,7 +8,7 @@ while nothing changed but counters; those go with the heartbeat. Pure: what to w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,8 +20,6 @@ Json = dict[str, Any]
 HEARTBEAT_SECONDS: Final = 60.0  # an entry is written again after this time though nothing changed
 SILENT_SECONDS: Final = 210.0  # an entry not written for so long is a gateway that is gone
 SUMMARY_MANAGER: Final = "wharf-gateway"
-_APPLY: Final = "application/apply-patch+yaml"
-_JSON_PATCH: Final = "application/json-patch+json"
 _MESSAGE_MAX: Final = 2048
 _COUNTERS: Final = ("activeRequests", "watches")
 
@@ -54,11 +52,10 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A PATCH of the status subresource."""
+    """A forced server-side apply to the status subresource."""
 
-    content_type: str
-    query: str
-    body: Json | list[Json]
+    manager: str
+    document: Json
 
 
 def plan_status(stored: Mapping[str, Any], name: str, own: Sight, now: float) -> list[Patch]:
@@ -66,12 +63,12 @@ def plan_status(stored: Mapping[str, Any], name: str, own: Sight, now: float) ->
 
     `now` in unix seconds. To be asked at most every few seconds.
     """
-    patches = []
+    patches: list[Patch] = []
     entries = {entry["instance"]: entry for entry in stored.get("gateways") or ()}
     mine = entry_of(own, now)
     before = entries.get(own.instance)
     if before is None or _significant(before) != _significant(mine) or _age(before, now) >= HEARTBEAT_SECONDS:
-        patches.append(_apply(f"{SUMMARY_MANAGER}-{own.instance}", name, {"gateways": [mine]}))
+        patches.append(_apply(manager_of(own.instance), name, {"gateways": [mine]}))
         entries[own.instance] = mine
     heard = [entry for entry in entries.values() if _age(entry, now) < SILENT_SECONDS]
     if own.instance == min(entry["instance"] for entry in heard):
@@ -79,7 +76,8 @@ def plan_status(stored: Mapping[str, Any], name: str, own: Sight, now: float) ->
         written = {key: stored.get(key) for key in summary}
         if summary != written and (patches or _significant(summary) != _significant(written)):
             patches.append(_apply(SUMMARY_MANAGER, name, summary))
-        patches[:0] = _removals(stored.get("gateways") or (), now)  # first: an apply may change the order of the list
+        others = (entry for entry in stored.get("gateways") or () if entry["instance"] != own.instance)
+        patches += _removals(others, name, now)
     return patches
 
 
@@ -166,26 +164,21 @@ def _significant(value: Any) -> Any:
     return [_significant(one) for one in value] if isinstance(value, list) else value
 
 
-def _removals(entries: Sequence[Mapping[str, Any]], now: float) -> list[Patch]:
-    """One patch per entry: the test makes a patch that met another list fail instead of removing a stranger."""
-    return [
-        Patch(
-            _JSON_PATCH,
-            "",
-            [
-                {"op": "test", "path": f"/status/gateways/{index}/updated", "value": entry.get("updated")},
-                {"op": "test", "path": f"/status/gateways/{index}/instance", "value": entry["instance"]},
-                {"op": "remove", "path": f"/status/gateways/{index}"},
-            ],
-        )
-        for index, entry in reversed(list(enumerate(entries)))
-        if _age(entry, now) >= SILENT_SECONDS
-    ]
+def _removals(entries: Iterable[Mapping[str, Any]], name: str, now: float) -> Iterator[Patch]:
+    """An apply of nothing in the name of who fell silent takes back all it wrote; if it lives, it writes anew."""
+    for entry in entries:
+        if _age(entry, now) >= SILENT_SECONDS:
+            yield _apply(manager_of(entry["instance"]), name, {})
+
+
+def manager_of(instance: str) -> str:
+    """The field manager of one gateway."""
+    return f"{SUMMARY_MANAGER}-{instance}"[:128]
 
 
 def _apply(manager: str, name: str, status: Json) -> Patch:
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": name}, "status": status}
-    return Patch(_APPLY, f"fieldManager={manager[:128]}&force=true", body)
+    document = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": name}}
+    return Patch(manager, document | ({"status": status} if status else {}))
 
 
 def _age(entry: Mapping[str, Any], now: float) -> float:
