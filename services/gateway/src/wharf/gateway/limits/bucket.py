@@ -34,27 +34,38 @@ class Share(Protocol):
     def active(self) -> bool:
         """Whether the bucket must be kept for its sake."""
 
-    def spent(self, cost: float, now: float) -> None:
+    def spent(self, tokens: float, now: float) -> None:
         """A request was admitted."""
 
-    def missed(self, cost: float, now: float) -> None:
+    def missed(self, cause: Cause, tokens: float, now: float) -> None:
         """A request found too little."""
 
-    def returned(self, cost: float) -> None:
+    def returned(self, tokens: float) -> None:
         """An admission was taken back at once."""
 
-    def resized(self, now: float) -> None:
-        """The schema has other numbers: set the limits of the slots."""
+    def resized(self) -> None:
+        """The gate has other numbers: set the limits of the slots."""
 
 
 class Sharing(Protocol):
     """Whoever fills buckets from elsewhere."""
+
+    def attach(self, gate: Gate) -> None:
+        """A gate is there; its buckets will join."""
+
+    def detach(self, gate: Gate) -> None:
+        """It is gone, and they with it."""
 
     def join(self, bucket: Bucket, now: float) -> Share:
         """A bucket was made: set what it begins with."""
 
     def supply(self, schema: Schema) -> tuple[float, float]:
         """Tokens a second by which buckets refill by themselves, and how many they hold at most."""
+
+
+def burst_of(schema: Schema) -> float:
+    """Tokens a bucket holds; without a burst in the document a second's worth."""
+    return float(schema.burst or max(1, math.ceil(schema.qps or 0.0)))
 
 
 class Slots:
@@ -106,10 +117,14 @@ class Bucket:
 
     def take(self, cost: float, long_running: bool, now: float) -> Cause | None:
         """Take what a request needs, or say what is missing and take nothing."""
-        gate = self.gate
+        gate, cause = self.gate, None
         if long_running and gate.separate:
-            return self._take_watch()
-        if gate.rated and self.refill(now) < min(cost, gate.burst) - EPSILON:
+            if self.watches.used < self.watches.limit:
+                self.watches.used += 1
+            else:
+                cause = Cause.WATCHES
+            cost = 0.0
+        elif gate.rated and self.refill(now) < min(cost, gate.burst) - EPSILON:
             cause = Cause.RATE
         elif gate.counted and self.in_flight.used >= self.in_flight.limit:
             cause = Cause.IN_FLIGHT
@@ -120,11 +135,11 @@ class Bucket:
                 self.in_flight.used += 1
             if long_running:
                 self.watches.used += 1
-            if self.share is not None:
-                self.share.spent(cost, now)
-            return None
         if self.share is not None:
-            self.share.missed(cost, now)
+            if cause is None:
+                self.share.spent(cost, now)
+            else:
+                self.share.missed(cause, cost, now)
         return cause
 
     def put_back(self, cost: float, long_running: bool) -> None:
@@ -176,10 +191,3 @@ class Bucket:
         if missing <= 0:
             return IN_FLIGHT_RETRY
         return max(1, math.ceil(min(missing / gate.pace - EPSILON, RETRY_MAX))) if gate.pace > 0 else RETRY_MAX
-
-    def _take_watch(self) -> Cause | None:
-        watches = self.watches
-        if watches.used >= watches.limit:
-            return Cause.WATCHES
-        watches.used += 1
-        return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wharf.gateway.api.shapes import Key, Schema, Scope, WatchClass
-from wharf.gateway.limits.bucket import Bucket, Sharing
+from wharf.gateway.limits.bucket import Bucket, Sharing, burst_of
 from wharf.gateway.limits.outcome import Cause, Who
 
 QUEUE_MAX: Final = 1024  # requests that wait in one bucket
@@ -38,7 +38,6 @@ class Gate:
     """See the module. `pump` is called for a bucket whose queue may move."""
 
     __slots__ = (
-        "_keyed",
         "_pinned",
         "_sharing",
         "admitted",
@@ -74,8 +73,14 @@ class Gate:
         self.admitted = 0
         self.refused: dict[Cause, int] = {}
         self._configure(schema)
-        self._keyed = schema.key is not Key.NONE
-        self.single = None if self._keyed else self._make("", now)  # the only bucket of a schema without key
+        if self._sharing is not None:
+            self._sharing.attach(self)
+        self.single = self._make("", now) if schema.key is Key.NONE else None  # the only bucket of a schema without key
+
+    def close(self) -> None:
+        """Nobody comes any more."""
+        if self._sharing is not None:
+            self._sharing.detach(self)
 
     def find(self, who: Who, now: float) -> Bucket:
         """The bucket for who asks, made if need be."""
@@ -112,7 +117,7 @@ class Gate:
             bucket.tokens = min(bucket.tokens, self.burst)
             bucket.in_flight.limit, bucket.watches.limit = self.slots, self.watch_slots
             if bucket.share is not None:
-                bucket.share.resized(now)
+                bucket.share.resized()
 
     def refuse(self, cause: Cause) -> None:
         self.refused[cause] = self.refused.get(cause, 0) + 1
@@ -133,7 +138,7 @@ class Gate:
         self.schema = schema
         self.rated, self.counted = schema.qps is not None, schema.max_in_flight is not None
         self.rate = self.pace = schema.qps or 0.0  # pace: what the schema promises, whoever refills
-        self.burst = float(schema.burst or max(1, math.ceil(self.rate)))
+        self.burst = burst_of(schema)
         if self._sharing is not None:
             self.rate, self.burst = self._sharing.supply(schema)
         self.slots = math.inf if schema.max_in_flight is None else float(schema.max_in_flight)

@@ -52,6 +52,7 @@ class Limiter:
                     gate.admitted, gate.refused = old.admitted, old.refused
             self._gates[schema.name] = gate
         for gone in (*lost, *before.values()):
+            gone.close()
             for bucket in gone.every():
                 while bucket.queue:
                     self._step_on(bucket.queue[0], now)
