@@ -78,6 +78,7 @@ class ServedConnection(Protocol):
     peer: Peer
     local_address: str  # "10.0.0.5:6443", what the client connected to
     version: int  # 1 or 2
+    identity: str | None  # name of the TLS identity it was met with; None: without TLS
     context: Any  # the handler's own: None at first
 
 
@@ -109,11 +110,17 @@ class Exchange(Protocol):
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header by its lower-case name."""
 
+    def has_prefix(self, prefix: bytes) -> bool:
+        """Whether the name of any header begins with these lower-case bytes."""
+
     @property
     def buffered(self) -> int: ...
 
     @property
     def writable(self) -> bool: ...
+
+    def drop_head(self) -> None:
+        """The request's headers are not needed any more: an exchange that lives long holds less."""
 
     def take(self, length: int) -> None:
         """So many body bytes were taken: the client may send as many more."""

@@ -15,12 +15,12 @@ Source: k8s.io/apiserver, pkg/endpoints/filters/impersonation. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from wharf.gateway.identity import IdentityError, impersonation_headers
-from wharf.gateway.user import ANONYMOUS_NAME, AUTHENTICATED, UNAUTHENTICATED, User
+from wharf.gateway.user import ANONYMOUS_NAME, UNAUTHENTICATED, User, with_usual_group
 from wharf.wire.web import Headers
 
 PREFIX: Final = b"impersonate-"
@@ -117,11 +117,9 @@ def accesses(wanted: User) -> Iterator[Access]:
 
 def effective_user(wanted: User) -> User:
     """Whom the upstream would make of a wish that is allowed: with the groups that everybody of its kind has."""
-    groups = wanted.groups
     account = wanted.service_account
-    if account is not None and not groups:
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{account[0]}")
-    usual = UNAUTHENTICATED if wanted.name == ANONYMOUS_NAME else AUTHENTICATED
-    if usual not in groups and UNAUTHENTICATED not in groups:
-        groups = (*groups, usual)
-    return User(wanted.name, groups, wanted.uid, wanted.extra)
+    if account is not None and not wanted.groups:
+        wanted = replace(wanted, groups=("system:serviceaccounts", f"system:serviceaccounts:{account[0]}"))
+    if wanted.name == ANONYMOUS_NAME and UNAUTHENTICATED not in wanted.groups:
+        return replace(wanted, groups=(*wanted.groups, UNAUTHENTICATED))
+    return with_usual_group(wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 ANONYMOUS_NAME: Final = "system:anonymous"
@@ -40,3 +40,10 @@ class User:
 
 ANONYMOUS: Final = User(ANONYMOUS_NAME, (UNAUTHENTICATED,))
 UNKNOWN: Final = User("", (), known=False)  # a token passes through unread: its owner is the upstream's to tell
+
+
+def with_usual_group(user: User) -> User:
+    """The user with the group that everybody has who was authenticated, as kube-apiserver adds it."""
+    if user.name == ANONYMOUS_NAME or AUTHENTICATED in user.groups or UNAUTHENTICATED in user.groups:
+        return user
+    return replace(user, groups=(*user.groups, AUTHENTICATED))

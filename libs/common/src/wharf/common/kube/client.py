@@ -107,9 +107,9 @@ class KubeClient:
             "labelSelector": labels,
             "fieldSelector": fields,
         }
-        pool = self._pool()
         deadline = asyncio.get_running_loop().time() + 30.0
         try:
+            pool = self._pool()
             link = pool.ready() or await pool.connect(deadline)
         except RequestFailed as error:
             raise Unreachable(error.failure.text) from error
