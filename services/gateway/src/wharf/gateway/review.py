@@ -60,8 +60,8 @@ class TokenReviewer:
 
     async def review(self, token: str) -> User | None:
         """Ask the cluster, together with all who ask the same now. ReviewUnavailable when it gives no answer."""
-        digest = self._digest(token)
-        return await self._flights.join(digest, lambda: self._ask(token, digest))
+        digest, known = self._digest(token), self._known
+        return await self._flights.join(digest, lambda: self._ask(token, digest, known))
 
     def forget(self) -> None:
         """The cluster has changed: nothing that was said before counts, nor what is being asked."""
@@ -75,8 +75,8 @@ class TokenReviewer:
     def _digest(self, token: str) -> bytes:
         return hmac.digest(self._key, token.encode("utf-8", "surrogateescape") + b"\0" + self._salt, "sha256")
 
-    async def _ask(self, token: str, digest: bytes) -> User | None:
-        known = self._known  # of the cluster as it is now
+    async def _ask(self, token: str, digest: bytes, known: Verdicts[bytes, tuple[User | None]]) -> User | None:
+        """`known`: of the cluster as it was when the question came up."""
         spec: dict[str, Any] = {"token": token}
         if self._settings.audiences:
             spec["audiences"] = list(self._settings.audiences)
@@ -109,8 +109,8 @@ class AccessReviewer:
 
     async def allows(self, user: User, access: Access) -> bool:
         """Ask the cluster. ReviewUnavailable when it gives no answer."""
-        question = _question(user, access)
-        return await self._flights.join(question, lambda: self._ask(question))
+        question, known = _question(user, access), self._known
+        return await self._flights.join(question, lambda: self._ask(question, known))
 
     def forget(self) -> None:
         """The cluster has changed: nothing that was said before counts, nor what is being asked."""
@@ -121,8 +121,7 @@ class AccessReviewer:
         """End what is being asked; who waits for it is cancelled."""
         await self._flights.close()
 
-    async def _ask(self, question: str) -> bool:
-        known = self._known
+    async def _ask(self, question: str, known: Verdicts[str, bool]) -> bool:
         document = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
