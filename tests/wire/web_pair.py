@@ -33,6 +33,7 @@ class Connection:
     peer: Peer = field(default_factory=lambda: Peer("test:1"))
     local_address: str = "127.0.0.1:6443"
     version: int = 2
+    identity: str | None = None
     context: Any = None
 
 
@@ -70,7 +71,7 @@ class Seen:
         self.request = request
         self.status = 0
         self.headers: list[Header] = []
-        self.body = b""
+        self._body = bytearray()
         self.trailers: Headers | None = None
         self.failure: Failure | None = None
         self.informs: list[tuple[int, list[Header]]] = []
@@ -81,6 +82,11 @@ class Seen:
         request.on_end = self._end
         request.on_failure = self._failed
         request.on_inform = lambda status, headers: self.informs.append((status, headers))
+
+    @property
+    def body(self) -> bytes:
+        """What came of it."""
+        return bytes(self._body)
 
     @property
     def ended(self) -> bool:
@@ -97,7 +103,7 @@ class Seen:
 
     def _data(self, data: bytes) -> None:
         assert self.status
-        self.body += data
+        self._body += data
         if self.taking:
             self.request.take(len(data))
 
@@ -166,6 +172,7 @@ class Chain:
         proxy: Callable[[Chain, HttpServerStream], None] | None = None,
         clean_end: bool = False,
         front_limits: ConnectionLimits | None = None,
+        origin_limits: ConnectionLimits | None = None,
         back_limits: ClientLimits | None = None,
         client_limits: ClientLimits | None = None,
     ) -> None:
@@ -176,7 +183,7 @@ class Chain:
         self.upstreams: list[HttpClientStream] = []
         self.told: list[tuple[str, Any]] = []
         self._proxy = proxy or pass_on
-        self.back = Link(origin, client_limits=back_limits)
+        self.back = Link(origin, limits=origin_limits, client_limits=back_limits)
         self.front = Link(self._handle, limits=front_limits, client_limits=client_limits)
 
     def _handle(self, exchange: HttpServerStream) -> None:

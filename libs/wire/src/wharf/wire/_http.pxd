@@ -44,7 +44,7 @@ cdef class HttpServerStream(HttpStream):
     cdef readonly bytes method, target
     cdef bytes named_authority, host
     cdef readonly bint responded, body_expected
-    cdef bint handled, bodyless
+    cdef bint handled, bodyless, head_dropped
     cdef HttpClientStream source
     cdef object last_word
     cdef public object on_cancel, on_complete, context

@@ -4,8 +4,12 @@
 
 cdef nghttp2_nv *_block = NULL
 cdef size_t _block_capacity = 0
-cdef HeaderFilter _hop_by_hop = HeaderFilter()
+cdef HeaderFilter _not_sent = HeaderFilter([b"host"])  # the authority is a pseudo-header
 cdef const char *_DIGITS = b"0123456789"
+
+
+cdef inline bint _is(const uint8_t *name, const char *expected, size_t length) noexcept:
+    return memcmp(name, expected, length) == 0
 
 
 cdef int _reserve(size_t count) except -1:
@@ -39,6 +43,8 @@ cdef size_t _put_pairs(size_t count, Stream source, HeaderFilter chosen) noexcep
     for at in range(source.pair_count):
         name = nghttp2_rcbuf_get_buf(source.pairs[at * 2])
         value = nghttp2_rcbuf_get_buf(source.pairs[at * 2 + 1])
+        if name.len == 4 and _is(name.base, b"host", 4):
+            continue  # the authority is a pseudo-header
         if not chosen.drops(name.base, name.len, value.base, value.len):
             _put(count, name.base, name.len, value.base, value.len)
             count += 1
@@ -46,7 +52,7 @@ cdef size_t _put_pairs(size_t count, Stream source, HeaderFilter chosen) noexcep
 
 
 cdef Py_ssize_t _put_list(Py_ssize_t count, list headers, bint strict) except -1:
-    """Python headers; connection fields are left out. What HTTP/2 does not allow is left out too, or ValueError if `strict`.
+    """Python headers; connection fields and Host are left out. What HTTP/2 does not allow is left out too, or ValueError if `strict`.
 
     The list must outlive the block.
     """
@@ -64,7 +70,7 @@ cdef Py_ssize_t _put_list(Py_ssize_t count, list headers, bint strict) except -1
             if strict:
                 raise ValueError(f"HTTP/2 does not allow the header {name!r} as given")
             continue
-        if not _hop_by_hop.drops(name_at, length, value_at, size):
+        if not _not_sent.drops(name_at, length, value_at, size):
             _put(count, name_at, length, value_at, size)
             count += 1
     return count
@@ -104,6 +110,6 @@ cdef list _as_trailers(headers):
         if (PyBytes_GET_SIZE(name) and not name.startswith(b":")
                 and nghttp2_check_header_name(<const uint8_t *>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
                 and nghttp2_check_header_value(<const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-                and _hop_by_hop.keeps(name)):
+                and _not_sent.keeps(name)):
             kept.append((name, value))
     return kept

@@ -169,7 +169,7 @@ cdef class HttpClientStream(HttpStream):
         count = _put_pairs(1, self, self.response_filter)
         if self.extra is not None:
             count = _put_list(count, self.extra, False)
-        sink.open_response(self.status, count, not self.remote_ended)
+        sink.open_response(self.status, count, not self.remote_ended or self.inbox is not None)
         return self.drop_pairs()
 
     cdef int move_inbox(self, HttpServerStream sink) except -1:

@@ -3,10 +3,6 @@
 cdef tuple _METHODS = (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS")
 
 
-cdef inline bint _is(const uint8_t *name, const char *expected, size_t length) noexcept:
-    return memcmp(name, expected, length) == 0
-
-
 cdef bytes _method_of(const uint8_t *value, size_t size):
     """The method as a shared object where it is a common one."""
     cdef bytes known
@@ -50,8 +46,19 @@ cdef class HttpServerStream(HttpStream):
                 return PyBytes_FromStringAndSize(<const char *>found.base, found.len)
         return None
 
+    def has_prefix(self, bytes prefix not None):
+        """Whether the name of any header begins with these lower-case bytes."""
+        cdef size_t at, length = PyBytes_GET_SIZE(prefix)
+        cdef nghttp2_vec found
+        for at in range(self.pair_count):
+            found = nghttp2_rcbuf_get_buf(self.pairs[at * 2])
+            if found.len >= length and memcmp(found.base, PyBytes_AS_STRING(prefix), length) == 0:
+                return True
+        return False
+
     def drop_head(self):
-        """The request's headers are not wanted any more: `headers` is empty from now on, the memory is free."""
+        """The request's headers are not wanted any more: `headers` is empty from now on, it cannot be forwarded again."""
+        self.head_dropped = True
         self.drop_pairs()
 
     # --- what nghttp2 tells
@@ -134,6 +141,8 @@ cdef class HttpServerStream(HttpStream):
                 if callback is not None:
                     callback()
                 return 0
+            if self.malformed:
+                return 0  # its reset is on the way
             if not self.handled and not self.done:
                 self.handled = True
                 (<HttpServerSession>self.session).handler(self)

@@ -70,17 +70,19 @@ cdef class HttpClientSession(Session):
         return self.open(count, end)
 
     def forward(self, HttpServerStream exchange not None, HeaderFilter request_filter not None, extra=(),
-                bytes authority=None):
+                bytes authority=None, *, bytes scheme not None=b"https"):
         """Send a served request's head on: its fields that pass the filter, then `extra`. The body is sent by the caller.
 
         `authority` defaults to the exchange's. ValueError when HTTP/2 does not allow a part of it: nothing was sent then.
         """
         cdef list fields = list(extra)
         cdef size_t count
+        if exchange.head_dropped:
+            raise RuntimeError("the request's headers were dropped")
         if authority is None:
             authority = exchange.authority
         _reserve(exchange.pair_count + len(fields) + 4)
-        _put_request(b"https", 5, exchange.method, exchange.target, authority)
+        _put_request(PyBytes_AS_STRING(scheme), PyBytes_GET_SIZE(scheme), exchange.method, exchange.target, authority)
         count = _put_pairs(4, exchange, request_filter)
         count = _put_list(count, fields, True)
         return self.open(count, not exchange.body_expected)

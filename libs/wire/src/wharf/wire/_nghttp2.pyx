@@ -81,6 +81,7 @@ cdef class Session:
         nghttp2_option_set_no_auto_window_update(option, 1)
         nghttp2_option_set_no_closed_streams(option, 1)
         nghttp2_option_set_no_http_messaging(option, self.server)  # _messages.pxi judges requests
+        nghttp2_option_set_stream_reset_rate_limit(option, 1 << 40, 1 << 40)  # charge_reset rations, by our limits
         nghttp2_option_set_max_outbound_ack(option, acks_max)
         nghttp2_option_set_max_continuations(option, continuations_max)
         nghttp2_option_set_max_send_header_block_length(option, 1 << 20)
