@@ -110,7 +110,7 @@ class Assembly:
                 return
         before = self._good.get(entry.name)
         if before is not None and before.uid == entry.uid:
-            candidates[entry.name] = before
+            candidates[entry.name] = _renewed(before, lookup)
         refused[entry.name] = Refused(entry.name, reason, problems, entry.generation, entry.name in candidates)
 
     def _without_conflicts(
@@ -134,3 +134,11 @@ class Assembly:
                     falls_back,
                 )
         return served
+
+
+def _renewed(cluster: UpstreamCluster, lookup: Lookup) -> UpstreamCluster:
+    """An earlier version with the materials of today, as far as they can be used."""
+    try:
+        return resolve(cluster, lookup)
+    except Unresolved:
+        return cluster
