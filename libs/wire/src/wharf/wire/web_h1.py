@@ -113,7 +113,8 @@ class Http1Exchange:
     @on_data.setter
     def on_data(self, callback: Callable[[bytes], None] | None) -> None:
         self._on_data = callback
-        self._session.wake()
+        if callback is not None and self._session.held:
+            self._session.wake()
 
     @property
     def buffered(self) -> int:
@@ -261,11 +262,11 @@ class Http1ServerSession(Http1Session):
     def close(self, error: Exception | None = None) -> None:
         """The transport is gone, by this error if it was one."""
         exchange, tunnel = self._exchange, self.tunnel
-        self._forget()
+        self._detach(keep_data=tunnel is not None and self.held > 0)
         if exchange is not None:
             self._cancel(exchange)
         if tunnel is not None:
-            tunnel.tell_closed(error)
+            tunnel.lose(error)
 
     # --- the exchange's side
     def keeps_open(self, exchange: Http1Exchange, informed: bool) -> bool:
@@ -304,6 +305,8 @@ class Http1ServerSession(Http1Session):
         data = self._data
         if data.startswith(b"\r\n", self._at):
             self._at += 2  # some clients end a body with one more line
+        if not self._turn_left:
+            return False
         if self._at < len(data):
             noise = describe_noise(data[self._at : self._at + 1])
             if noise is not None:
@@ -318,6 +321,7 @@ class Http1ServerSession(Http1Session):
 
     def _open(self, head: RequestHead, end: int) -> None:
         self._at = end
+        self._turn_left -= 1
         self._discarded = 0
         self.requests_seen += 1
         body = open_body(head.length, head.chunked, self.limits, until_close=False)

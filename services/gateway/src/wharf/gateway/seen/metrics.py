@@ -41,15 +41,12 @@ class RequestMetrics:
             SECONDS,
             512,
         )
-        self.heads = registry.histograms(
-            "wharf_gateway_upstream_head_seconds",
-            "From sending a request to a server until the head of its answer.",
+        self.servers = registry.histograms(
+            "wharf_gateway_upstream_duration_seconds",
+            "From sending a request to a server to the end of its answer; long-running requests are not in it.",
             ("cluster", "server"),
             SECONDS,
             512,
-        )
-        self.bytes = registry.counters(
-            "wharf_gateway_body_bytes_total", "Bytes of bodies, by direction.", ("cluster", "direction"), 1024
         )
         self.refused = registry.counters(
             "wharf_gateway_refused_total",
@@ -72,6 +69,7 @@ class RequestMetrics:
         self.slow = registry.counters("wharf_gateway_slow_requests_total", "Slow short requests.", ("cluster",), 512)
         self._requests: dict[tuple[str, str, str, str, int], Counter] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
+        self._servers: dict[tuple[str, str], Histogram] = {}
 
     def answered(self, cluster: str, server: str, info: RequestInfo | None, code: int) -> None:
         """One request has its answer."""
@@ -93,6 +91,19 @@ class RequestMetrics:
             if len(self._durations) < 1024:
                 self._durations[key] = histogram
         histogram.observe(seconds)
+
+    def served(self, cluster: str, server: str, seconds: float) -> None:
+        """A server took so long for a short request."""
+        key = (cluster, server)
+        histogram = self._servers.get(key)
+        if histogram is None:
+            histogram = self._servers[key] = self.servers.child(cluster, server)
+        histogram.observe(seconds)
+
+    def forget_server(self, cluster: str, server: str) -> None:
+        """A server is gone for good."""
+        self.servers.forget(cluster, server)
+        self._servers.pop((cluster, server), None)
 
 
 def bounded_verb(verb: str) -> str:

@@ -1,16 +1,34 @@
-"""The source that the configuration names."""
+"""The source that the configuration names, and the home cluster's API."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
 
+from wharf.common.kube.client import KubeClient
+from wharf.common.kube.kubeconfig import load_kubeconfig
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.sources.base import ClusterObjects, Source
 from wharf.gateway.sources.directory import DirectorySource
+from wharf.gateway.sources.kube import KubeSource
+from wharf.wire.client import HttpPool
+
+IN_CLUSTER: Final = Path("in-cluster")  # instead of a file: the pod's own service account
 
 
-def open_source(config: GatewayConfig, on_change: Callable[[ClusterObjects], None]) -> Source:
-    """A directory, or the home cluster. On the loop thread; OSError or ValueError when the kubeconfig is no good."""
+def open_source(config: GatewayConfig, on_change: Callable[[ClusterObjects], None], down: AsyncExitStack) -> Source:
+    """A directory, or the home cluster. On the loop thread. KubeconfigError (a ValueError) or TlsError."""
     if config.config_dir is not None:
         return DirectorySource(config.config_dir, on_change)
-    raise ValueError("not yet")
+    return KubeSource(open_home(config, down), on_change)
+
+
+def open_home(config: GatewayConfig, down: AsyncExitStack) -> KubeClient:
+    """The home cluster's API; its connections are closed with `down`. Errors as `open_source`."""
+    path = config.home_kubeconfig
+    access = load_kubeconfig(None if path == IN_CLUSTER else path)
+    pool = HttpPool(access.target())
+    down.push_async_callback(pool.close)
+    return KubeClient(lambda: pool, access.headers, access.path)

@@ -1,0 +1,226 @@
+"""One cluster at work: what its UpstreamCluster says, compiled, and what has to live longer than one version of it.
+
+A new version takes effect between two requests: policies, limits and switches at once, servers and credentials by
+letting what is under way end where it is. Invariant: after `update` raised, the version before it is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from wharf.common.clock import CLOCK
+from wharf.common.kube.client import KubeClient
+from wharf.common.kube.request_shape import RequestInfo
+from wharf.common.log import get_log
+from wharf.common.trace import Span, Tracer
+from wharf.gateway.api.shapes import IdentityMode, Key, Policy, Server, UpstreamCluster
+from wharf.gateway.authn import Authenticator
+from wharf.gateway.cluster.pools import Credentials, Pools, pool_limits
+from wharf.gateway.cluster.tokens import TokenBook
+from wharf.gateway.identity import identity_headers
+from wharf.gateway.limits.bucket import Sharing
+from wharf.gateway.limits.limiter import Limiter
+from wharf.gateway.limits.lists import ListCosts
+from wharf.gateway.limits.pacer import Pacer
+from wharf.gateway.review import AccessReviewer, TokenReviewer
+from wharf.gateway.route.router import Router
+from wharf.gateway.upstreams.choice import ABLE
+from wharf.gateway.upstreams.discovery import DnsWatch, servers_from_slices
+from wharf.gateway.upstreams.endpoint import Endpoint
+from wharf.gateway.upstreams.health import ProbeResult, read_probe
+from wharf.gateway.upstreams.members import Members
+from wharf.gateway.upstreams.prober import Prober
+from wharf.gateway.upstreams.retry import Budget
+from wharf.gateway.user import AUTHENTICATED, User
+from wharf.wire.client import HttpPool, fetch
+from wharf.wire.client_shell import RequestFailed
+from wharf.wire.web import Failure, Fault, Header, ServedConnection
+
+Slices = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+
+_USER_AGENT: Final = (b"user-agent", b"wharf-gateway")
+_PROBE_BODY: Final = 64 * 1024
+OWN_USER: Final = User("wharf-gateway", (AUTHENTICATED,))  # give it RBAC for reviews (system:auth-delegator)
+
+_log = get_log("gateway.cluster")
+
+
+class ClusterRuntime:
+    """Made, updated and closed on the loop thread."""
+
+    def __init__(
+        self,
+        spec: UpstreamCluster,
+        slices: Slices,
+        now: Callable[[], float],
+        sharing: Sharing | None = None,
+        sink: Callable[[Span], None] | None = None,
+    ) -> None:
+        """TlsError when its certificates cannot be used. `sink`: where spans go; None: nowhere."""
+        self.name = spec.name
+        self.now, self._sink = now, sink
+        self._credentials = Credentials(spec)
+        self._dns: DnsWatch | None = None
+        self._dns_task: asyncio.Task[None] | None = None
+        self._slices: tuple[Server, ...] = ()
+        self._closing: set[asyncio.Task[None]] = set()
+        self.members = Members(spec, now())
+        self.members.on_idle = self._left
+        self.limiter = Limiter(spec.schemas, now(), sharing)
+        self.pacer = Pacer(self.limiter)
+        self.costs = ListCosts()
+        self.bytes_in = self.bytes_out = 0
+        self.budget = Budget(spec.retry.budget, now())
+        self.tokens = TokenBook()
+        self._client = KubeClient(self._review_pool, lambda: self.own_identity)
+        self.prober = Prober(self.members, self._probe)
+        self._compile(spec, None)
+        self._apply(spec, slices)
+
+    # --- versions
+    def update(self, spec: UpstreamCluster, slices: Slices) -> None:
+        """Take over a version. TlsError, and nothing has changed, when its certificates cannot be used."""
+        before = self.spec
+        if spec.upstream != before.upstream:
+            credentials = Credentials(spec)
+            self._credentials = credentials
+            for endpoint in (*self.members.endpoints, *self.members.leaving):
+                if endpoint.pools is not None:
+                    endpoint.pools.retarget(credentials, endpoint.server)
+        self._compile(spec, before)
+        self.limiter.update(spec.schemas, self.now())
+        self.budget.share = spec.retry.budget
+        self._apply(spec, slices)
+
+    def _compile(self, spec: UpstreamCluster, before: UpstreamCluster | None) -> None:
+        self.spec = spec
+        self.router = Router(spec.policies)
+        self.policies = spec.policies
+        if before is None or before.authentication != spec.authentication or before.upstream != spec.upstream:
+            # Whatever was said about tokens and rights counts for the cluster as it was.
+            tokens = TokenReviewer(self._client, spec.authentication, CLOCK)
+            self.authenticator = Authenticator(spec, CLOCK, tokens, AccessReviewer(self._client, CLOCK))
+        self.own_headers = _own_headers(spec)
+        self.own_identity = _own_identity(spec)
+        ratio = spec.tracing.ratio
+        self.tracer = Tracer(ratio, self._sink) if self._sink is not None and ratio else None  # None: the process's
+        self.log_fields = spec.logging.fields
+        self.reads_tokens = any(schema.key in (Key.USER, Key.SERVICE_ACCOUNT) for schema in spec.schemas) or any(
+            policy.balance.strategy == "ConsistentHash" for policy in spec.policies
+        )
+
+    def _apply(self, spec: UpstreamCluster, slices: Slices) -> None:
+        if spec.service is not None:
+            pieces = slices.get((spec.service.namespace, spec.service.name), ())
+            self._slices = servers_from_slices(pieces, spec.service)
+        else:
+            self._slices = ()
+        self._watch_dns(spec)
+        self._take_servers()
+
+    def _watch_dns(self, spec: UpstreamCluster) -> None:
+        if self._dns is not None and spec.dns == self._dns.discovery:
+            return
+        if self._dns_task is not None:
+            self._dns_task.cancel()
+        self._dns, self._dns_task = None, None
+        if spec.dns is not None:
+            self._dns = DnsWatch(spec.dns, lambda _: self._take_servers())
+            self._dns_task = asyncio.create_task(self._dns.run())
+
+    def _take_servers(self) -> None:
+        found = (*self._slices, *(self._dns.servers if self._dns is not None else ()))
+        change = self.members.update(self.spec, found, self.now())
+        for endpoint in self.members.endpoints:
+            if endpoint.pools is None:
+                endpoint.pools = Pools(self._credentials, endpoint.server, pool_limits(self.spec))
+        if change.added or change.removed:
+            _log.info(
+                "servers changed",
+                cluster=self.name,
+                added=[endpoint.name for endpoint in change.added],
+                removed=[endpoint.name for endpoint in change.removed],
+            )
+        self.prober.sync(self.spec.health)
+
+    # --- servers
+    def _left(self, endpoint: Endpoint) -> None:
+        """A removed server has no streams left."""
+        if endpoint.pools is not None:
+            task = asyncio.create_task(endpoint.pools.close(0.0))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _probe(self, endpoint: Endpoint) -> ProbeResult:
+        response = await fetch(
+            endpoint.pools.vouched,
+            b"GET",
+            self.spec.health.path.encode(),
+            (_USER_AGENT, *self.own_identity),
+            authority=endpoint.pools.authority,
+            timeout=self.spec.health.timeout,
+            body_max=_PROBE_BODY,
+        )
+        return read_probe(response.status, response.body)
+
+    def _review_pool(self) -> HttpPool:
+        """Connections to a server that can be asked a review."""
+        for endpoint in self.members.endpoints:
+            if endpoint.pools is not None and endpoint.standing(self.now()) in ABLE:
+                pool: HttpPool = endpoint.pools.vouched
+                return pool
+        raise RequestFailed(Failure(Fault.UNSENT, f"no server of cluster {self.name} can be asked"))
+
+    # --- what requests ask
+    def verified(self, connection: ServedConnection) -> bool:
+        """Whether a connection's client certificate was verified against this cluster's CA."""
+        return connection.identity == self.name
+
+    def count_bytes(self, received: int, sent: int) -> None:
+        """Of bodies: from the client, and to it."""
+        self.bytes_in += received
+        self.bytes_out += sent
+
+    def is_slow(self, info: RequestInfo, seconds: float) -> bool:
+        """Whether a short request took longer than it should."""
+        rules = self.spec.logging
+        limit = rules.slow_list_seconds if info.verb == "list" else rules.slow_seconds
+        return 0 < limit < seconds
+
+    def logs(self, policy: Policy) -> bool:
+        """Whether a request of this policy has a line in the access log."""
+        return self.spec.logging.access if policy.access_log is None else policy.access_log
+
+    def unready(self) -> str:
+        """Why it is too early to say that this cluster is served; empty: it is not."""
+        if self._dns is not None and not self._dns.first_answer.is_set():
+            return f"cluster {self.name}: its servers' name is not resolved yet"
+        if not self.prober.first_round_done.is_set():
+            return f"cluster {self.name}: servers are not probed yet"
+        return ""
+
+    async def close(self) -> None:
+        """The cluster is gone, or the process ends: whatever is still under way is cut."""
+        if self._dns_task is not None:
+            self._dns_task.cancel()
+            await asyncio.gather(self._dns_task, return_exceptions=True)
+        await self.prober.close()
+        self.pacer.close()
+        endpoints = (*self.members.endpoints, *self.members.leaving)
+        await asyncio.gather(*(item.pools.close(0.0) for item in endpoints if item.pools is not None))
+        await asyncio.gather(*self._closing)
+
+
+def _own_identity(spec: UpstreamCluster) -> tuple[Header, ...]:
+    """What makes a request the gateway's own: probes and reviews. An authenticating proxy vouches for itself, too."""
+    if spec.upstream.identity is IdentityMode.FRONT_PROXY and spec.upstream.token is None:
+        return identity_headers(OWN_USER, IdentityMode.FRONT_PROXY)
+    return _own_headers(spec)
+
+
+def _own_headers(spec: UpstreamCluster) -> tuple[Header, ...]:
+    """What authenticates the gateway itself, where that is a token."""
+    token = spec.upstream.token
+    return ((b"authorization", b"Bearer " + token.pem),) if token is not None else ()

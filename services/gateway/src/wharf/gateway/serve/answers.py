@@ -1,0 +1,132 @@
+"""What the gateway answers by itself: a reason for people and metrics, a metav1.Status for clients.
+
+client-go repeats what carries Retry-After (up to ten times, sleeping as long as it says), so what may work in a moment
+says one second, and what will not says nothing. Events are not repeated: their writers drop what is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from wharf.common.kube import status as kube
+from wharf.common.kube.request_shape import RequestInfo
+from wharf.common.kube.status import Status, encode
+from wharf.wire.web import Exchange, Header
+
+HEADER: Final = b"x-wharf-gateway"  # tells an answer of the gateway from a server's; its value is the reason
+_EVENTS: Final = frozenset(("", "events.k8s.io"))
+
+
+class Reason(Enum):
+    """Why the gateway answered instead of a server. The values are labels of a metric."""
+
+    UNKNOWN_HOST = "unknown_host"
+    MISDIRECTED = "misdirected"
+    BAD_REQUEST = "bad_request"
+    UNAUTHENTICATED = "unauthenticated"
+    AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
+    IMPERSONATION = "impersonation"
+    NO_POLICY = "no_policy"
+    DENIED = "denied"
+    DENY_ALL = "deny_all"
+    LIMITED = "limited"
+    NO_SERVER = "no_server"
+    UPSTREAM = "upstream"
+    TIMEOUT = "timeout"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A refusal."""
+
+    reason: Reason
+    status: Status
+
+
+def unknown_host(host: str) -> Answer:
+    return Answer(Reason.UNKNOWN_HOST, kube.not_found(f"no cluster of this gateway is called {host!r}"))
+
+
+def misdirected(cluster: str) -> Answer:
+    text = f"this connection's client certificate was not verified for cluster {cluster}: open another connection"
+    return Answer(Reason.MISDIRECTED, kube.misdirected(text))
+
+
+def no_policy(info: RequestInfo) -> Answer:
+    return Answer(
+        Reason.NO_POLICY,
+        kube.forbidden(f"no dispatch policy matches {info.verb}", info.resource, info.group, info.name),
+    )
+
+
+def limited(cluster: str, schema: str, retry_after: int, info: RequestInfo) -> Answer:
+    """429; no Retry-After for events."""
+    seconds = 0 if is_event(info) else max(1, retry_after)
+    text = f"too many requests: flow-control schema {schema} of cluster {cluster} admits no more now"
+    return Answer(Reason.LIMITED, kube.too_many_requests(text, seconds))
+
+
+def deny_all(cluster: str) -> Answer:
+    return Answer(Reason.DENY_ALL, kube.too_many_requests(f"all requests to cluster {cluster} are refused for now", 0))
+
+
+def denied(code: int, message: str, retry_after: int) -> Answer:
+    return Answer(Reason.DENIED, kube.failure(code, message or "refused by a dispatch policy", retry_after))
+
+
+def no_server(cluster: str, why: str, retry_after: int) -> Answer:
+    text = f"no server of cluster {cluster} can take this: {why}"
+    return Answer(Reason.NO_SERVER, kube.service_unavailable(text, retry_after))
+
+
+def upstream_failed(cluster: str, server: str, what: str) -> Answer:
+    text = f"server {server} of cluster {cluster} did not answer: {what}"
+    return Answer(Reason.UPSTREAM, kube.service_unavailable(text))
+
+
+def timed_out(cluster: str, server: str, seconds: float) -> Answer:
+    text = f"server {server} of cluster {cluster} gave no answer within {seconds:g} seconds"
+    return Answer(Reason.TIMEOUT, kube.timeout(text))
+
+
+def starting() -> Answer:
+    return Answer(Reason.STARTING, kube.service_unavailable("this gateway instance is starting: try again"))
+
+
+def stopping() -> Answer:
+    return Answer(Reason.STOPPING, kube.service_unavailable("this gateway instance is stopping: try again"))
+
+
+def internal() -> Answer:
+    return Answer(Reason.INTERNAL, kube.internal("the gateway failed to handle this request"))
+
+
+def is_event(info: RequestInfo) -> bool:
+    return info.resource == "events" and info.group in _EVENTS
+
+
+def send(exchange: Exchange, answer: Answer) -> int:
+    """Answer with the Status in the media type the client asks for; bytes of the body."""
+    status = answer.status
+    content_type, body = encode(status, exchange.header(b"accept"))
+    headers: list[Header] = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-cache, private"),
+        (b"x-content-type-options", b"nosniff"),
+        (HEADER, answer.reason.value.encode()),
+    ]
+    if status.retry_after_seconds:
+        headers.append((b"retry-after", b"%d" % status.retry_after_seconds))
+    if status.code == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    exchange.respond(status.code, headers)
+    if exchange.method != b"HEAD":
+        exchange.send(body)
+    exchange.finish()
+    return len(body)

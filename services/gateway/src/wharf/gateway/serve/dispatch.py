@@ -1,0 +1,232 @@
+"""From an admitted request to an answer: a server, a connection, a relay, and another try where that is safe.
+
+Invariant: for every `members.started` here there is one `members.finished`, whatever becomes of the attempt.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wharf.gateway.api.shapes import Key
+from wharf.gateway.authn import Lane
+from wharf.gateway.cluster.pools import Pools
+from wharf.gateway.limits.lists import is_unpaged
+from wharf.gateway.serve import answers
+from wharf.gateway.serve.flight import Flight
+from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
+from wharf.gateway.upstreams.endpoint import Endpoint
+from wharf.gateway.upstreams.members import Unavailable
+from wharf.gateway.upstreams.outliers import outcome_of
+from wharf.gateway.upstreams.retry import may_retry
+from wharf.wire.client import HttpPool
+from wharf.wire.client_shell import RequestFailed
+from wharf.wire.relay import Relay
+from wharf.wire.web import Failure, Fault, Link
+
+HASH: Final = "ConsistentHash"
+_DROP_HEAD_AFTER: Final = frozenset(("watch",))  # requests that live long enough for their headers to matter
+
+
+def dispatch(flight: Flight) -> None:
+    """Send it to a server, or answer why not."""
+    endpoint = take_server(flight)
+    if endpoint is None:
+        return
+    pool = pool_for(flight, endpoint)
+    link = pool.ready()
+    if link is not None:
+        _send(flight, endpoint, link)
+    else:
+        flight.task = flight.host.spawn(_connect(flight, endpoint, pool))
+
+
+def take_server(flight: Flight) -> Endpoint | None:
+    """A place at a server, held in `flight.endpoint`; None when the request is answered already."""
+    cluster, policy, info = flight.cluster, flight.policy, flight.info
+    host = flight.host
+    now = host.now()
+    found = cluster.members.pick(
+        policy.name, balance_key(flight), now, long_running=info.long_running, avoid=flight.avoid
+    )
+    if isinstance(found, Unavailable):
+        flight.refuse(answers.no_server(cluster.name, found.text, found.retry_after))
+        return None
+    cluster.members.started(found, info.long_running)
+    flight.endpoint = found
+    flight.attempts += 1
+    flight.sent_at = host.clock()
+    if not info.long_running:
+        flight.deadline = now + cluster.spec.timeouts.head
+    return found
+
+
+def balance_key(flight: Flight) -> str:
+    """What a consistent hash goes by."""
+    balance = flight.policy.balance
+    if balance.strategy != HASH:
+        return ""
+    if balance.hash_key is Key.NAMESPACE:
+        return flight.info.namespace
+    return flight.user.name or (str(flight.token) if flight.token else "")
+
+
+def pool_for(flight: Flight, endpoint: Endpoint) -> HttpPool:
+    """Connections that carry only requests as trustworthy as this one."""
+    pools: Pools = endpoint.pools
+    lane = flight.lane
+    if lane is Lane.VOUCHED:
+        return pools.vouched
+    if lane is Lane.ANONYMOUS:
+        return pools.anonymous
+    return pools.tokens if flight.cluster.tokens.accepted(flight.token) else pools.new_tokens
+
+
+async def _connect(flight: Flight, endpoint: Endpoint, pool: HttpPool) -> None:
+    """Wait for a connection, then send. The client may go meanwhile: then this is cancelled."""
+    cluster = flight.cluster
+    try:
+        link = await pool.connect(flight.host.now() + cluster.spec.timeouts.connect)
+    except RequestFailed as failed:
+        flight.task = None
+        _failed(flight, endpoint, failed.failure, 0)
+        return
+    except BaseException:
+        give_back(flight, endpoint, 0, None)
+        raise
+    flight.task = None
+    _send(flight, endpoint, link)
+
+
+def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
+    cluster, exchange = flight.cluster, flight.exchange
+    if exchange.done:
+        give_back(flight, endpoint, 0, None)
+        flight.cancelled()
+        return
+    relay = flight.relay
+    if relay is None:
+        relay = flight.relay = Relay(
+            exchange,
+            request_filter=flight.request_filter,
+            response_filter=RESPONSE_FILTER,
+            on_done=lambda relay, failure: _done(flight, relay, failure),
+            clean_end=flight.info.verb == "watch",
+            replay_max=cluster.spec.retry.body_max,
+            response_headers=response_headers(cluster, endpoint),
+        )
+    pools: Pools = endpoint.pools
+    relay.start(link, pools.authority, flight.extra, scheme=pools.scheme, target=flight.target)
+    if flight.info.verb in _DROP_HEAD_AFTER and not cluster.logs(flight.policy):
+        exchange.drop_head()
+
+
+def _done(flight: Flight, relay: Relay, failure: Failure | None) -> None:
+    """An attempt is over."""
+    endpoint = flight.endpoint
+    if endpoint is None or flight.ended:
+        return
+    flight.deadline = 0.0
+    if relay.cancelled:
+        give_back(flight, endpoint, relay.status, None)
+        flight.cancelled()
+    elif failure is not None and not relay.head_sent:
+        _failed(flight, endpoint, failure, relay.status)
+    else:
+        _answered(flight, endpoint, relay, failure)
+
+
+def _answered(flight: Flight, endpoint: Endpoint, relay: Relay, failure: Failure | None) -> None:
+    """The client has an answer, whole unless there is a failure."""
+    cluster, info = flight.cluster, flight.info
+    host = flight.host
+    if failure is not None:
+        flight.reason = failure.fault.value
+    finish_attempt(flight, endpoint, failure, relay.status)
+    if not info.long_running:
+        host.metrics.served(cluster.name, endpoint.name, host.clock() - flight.sent_at)
+        if flight.policy.lists is not None and failure is None and relay.status == 200:
+            _note_cost(flight, relay.bytes_in)
+    cluster.count_bytes(flight.exchange.bytes_in, relay.bytes_in)
+    flight.end(relay.status)
+
+
+def _note_cost(flight: Flight, size: int) -> None:
+    """What this list weighed is what the next one like it costs."""
+    if is_unpaged(flight.info, flight.exchange.target):
+        flight.cluster.costs.note(flight.info, size)
+
+
+def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -> None:
+    """No answer: try elsewhere, or say so."""
+    cluster, info, relay = flight.cluster, flight.info, flight.relay
+    host = flight.host
+    finish_attempt(flight, endpoint, failure, status)
+    if flight.exchange.done:
+        flight.cancelled()
+        return
+    again = may_retry(
+        failure.fault,
+        info,
+        head_sent=flight.exchange.responded,
+        replayable=relay is None or relay.replayable,
+        attempts_left=cluster.spec.retry.attempts + 1 - flight.attempts,
+    )
+    if again and cluster.budget.take(host.now()):
+        host.metrics.retries.child(cluster.name, failure.fault.name.lower()).value += 1
+        flight.avoid = (*flight.avoid, endpoint)
+        flight.endpoint = None
+        dispatch(flight)
+    elif failure.fault is Fault.TIMEOUT:
+        flight.refuse(answers.timed_out(cluster.name, endpoint.name, cluster.spec.timeouts.head))
+    else:
+        flight.refuse(answers.upstream_failed(cluster.name, endpoint.name, failure.fault.value))
+
+
+def finish_attempt(flight: Flight, endpoint: Endpoint, failure: Failure | None, status: int) -> None:
+    """An attempt has told what it could: count it and give its place back."""
+    if failure is not None:
+        fault = failure.fault.name.lower()
+        flight.host.metrics.failures.child(flight.cluster.name, endpoint.name, fault).value += 1
+    give_back(flight, endpoint, status, failure)
+
+
+def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure | None) -> None:
+    """The place at the server, with what the attempt said about it."""
+    cluster, info = flight.cluster, flight.info
+    if flight.token:
+        cluster.tokens.note(flight.token, status)
+    outcome = outcome_of(info, status, failure.fault if failure is not None else None)
+    cluster.members.finished(endpoint, outcome, flight.host.now(), info.long_running)
+
+
+def expire(flight: Flight) -> None:
+    """The answer's head is late: 504, and the server is told that nobody waits."""
+    cluster, endpoint, relay = flight.cluster, flight.endpoint, flight.relay
+    if flight.ended or endpoint is None or relay is None or relay.head_sent:
+        return
+    flight.deadline = 0.0
+    flight.endpoint = None  # the relay's end says nothing new
+    relay.cancel()
+    give_back(flight, endpoint, 0, Failure(Fault.TIMEOUT, "no answer in time"))
+    flight.endpoint = endpoint
+    flight.refuse(answers.timed_out(cluster.name, endpoint.name, cluster.spec.timeouts.head))
+
+
+def end_stream(flight: Flight) -> None:
+    """End a watch from here: the client sees a whole answer, the server that nobody listens any more."""
+    relay, endpoint = flight.relay, flight.endpoint
+    if flight.ended or relay is None or endpoint is None or not relay.active:
+        return
+    status = relay.status
+    flight.endpoint = None  # the relay's end says nothing new
+    relay.cancel()
+    if flight.exchange.responded:
+        if not flight.exchange.done:
+            flight.exchange.finish()
+        status = status or relay.status
+    give_back(flight, endpoint, status, None)
+    flight.endpoint = endpoint
+    if flight.exchange.responded:
+        flight.end(status)
+    else:
+        flight.refuse(answers.stopping())

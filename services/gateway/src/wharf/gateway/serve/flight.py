@@ -1,0 +1,201 @@
+"""One request while the gateway has it: what is known of it so far, and its one end.
+
+Invariant: whatever a flight holds (a place in a limit, a place at a server, a task) is given back exactly once, by
+`end`, on whichever way it ends; after that it does nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from wharf.common.kube.request_shape import RequestInfo
+from wharf.gateway.api.shapes import Policy
+from wharf.gateway.authn import Lane
+from wharf.gateway.limits.outcome import FREE, Ticket
+from wharf.gateway.seen.access_log import Record
+from wharf.gateway.serve.answers import Answer, internal, send
+from wharf.gateway.serve.headers import REQUEST_FILTERS
+from wharf.gateway.upstreams.endpoint import Endpoint
+from wharf.gateway.user import UNKNOWN, User
+from wharf.wire.web import Exchange, Header
+
+if TYPE_CHECKING:
+    from wharf.common.trace import Span
+    from wharf.gateway.cluster.runtime import ClusterRuntime
+    from wharf.gateway.serve.host import Host
+    from wharf.wire._http import HeaderFilter
+    from wharf.wire.relay import Relay
+    from wharf.wire.splice import Splice
+
+CLIENT_GONE: Final = 499  # as the code of a request whose client went away first
+UNROUTED: Final = Policy("")
+NOTHING_PRIVATE: Final = REQUEST_FILTERS[(False, True, False)]
+
+
+class Flight:
+    """Mutable, for the loop thread. Which fields are set tells how far it has come."""
+
+    __slots__ = (
+        "attempts",
+        "avoid",
+        "cluster",
+        "deadline",
+        "ended",
+        "endpoint",
+        "exchange",
+        "extra",
+        "host",
+        "impersonated",
+        "info",
+        "lane",
+        "policy",
+        "reason",
+        "relay",
+        "request_filter",
+        "sent_at",
+        "span",
+        "splice",
+        "started_at",
+        "target",
+        "task",
+        "ticket",
+        "token",
+        "user",
+    )
+
+    def __init__(
+        self, host: Host, exchange: Exchange, cluster: ClusterRuntime, info: RequestInfo, started_at: float
+    ) -> None:
+        self.host, self.exchange, self.cluster, self.info = host, exchange, cluster, info
+        self.started_at = started_at  # by the host's clock
+        self.user: User = UNKNOWN
+        self.impersonated: str | None = None  # whom the user asked to be
+        self.lane = Lane.ANONYMOUS
+        self.token = 0  # a keyed hash of the credential that passes through; 0: none does
+        self.policy: Policy = UNROUTED
+        self.ticket: Ticket = FREE
+        self.extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
+        self.request_filter: HeaderFilter = NOTHING_PRIVATE  # which of the client's go
+        self.target: bytes | None = None  # instead of the client's own
+        self.endpoint: Endpoint | None = None  # a place is held there
+        self.avoid: tuple[Endpoint, ...] = ()  # failed it already
+        self.attempts = 0
+        self.sent_at = 0.0  # by the host's clock
+        self.deadline = 0.0  # loop time at which the answer's head is late; 0: never
+        self.relay: Relay | None = None
+        self.splice: Splice | None = None
+        self.task: asyncio.Task[None] | None = None  # it waits for something
+        self.span: Span | None = None
+        self.reason = ""
+        self.ended = False
+
+    def refuse(self, answer: Answer) -> None:
+        """The gateway's own answer ends it."""
+        if self.ended:
+            return
+        self.reason = answer.reason.value
+        self.host.metrics.refused.child(self.cluster.name, self.reason).value += 1
+        if not self.exchange.done and not self.exchange.responded:
+            send(self.exchange, answer)
+        self.end(answer.status.code)
+
+    def client_gone(self) -> None:
+        """The client went away while the gateway had the request and no server had it."""
+        if self.task is not None:
+            self.task.cancel()
+        self.cancelled()
+
+    def cancelled(self) -> None:
+        """It ends because nobody waits for the answer any more."""
+        if not self.ended:
+            self.host.metrics.cancelled.child(self.cluster.name).value += 1
+            self.end(self.exchange_status() or CLIENT_GONE)
+
+    def exchange_status(self) -> int:
+        """Of the answer's head, if one went out."""
+        return self.relay.status if self.relay is not None else 0
+
+    def end(self, status: int) -> None:
+        """Give everything back, count it, tell it. Idempotent."""
+        if self.ended:
+            return
+        self.ended = True
+        host = self.host
+        host.active.discard(self)
+        self.ticket.release(host.now())
+        seconds = host.clock() - self.started_at
+        cluster, info, metrics = self.cluster, self.info, host.metrics
+        metrics.answered(cluster.name, self.endpoint.name if self.endpoint is not None else "", info, status)
+        slow = False
+        if not info.long_running:
+            metrics.lasted(cluster.name, info, seconds)
+            slow = cluster.is_slow(info, seconds)
+        if slow:
+            metrics.slow.child(cluster.name).value += 1
+        if slow or cluster.logs(self.policy):
+            host.log_access(self._record(status, seconds, slow), cluster.log_fields)
+        if self.span is not None:
+            self._end_span(self.span, status)
+        self.exchange.context = None
+        self.relay = self.splice = self.task = None
+
+    def fail_internally(self) -> None:
+        """Something here is broken: whatever was done so far, this request is over."""
+        if self.relay is not None and self.relay.active:
+            self.relay.cancel()
+        if self.exchange.responded:
+            if not self.exchange.done:
+                self.exchange.abort()
+            self.end(500)
+        else:
+            self.refuse(internal())
+
+    def _end_span(self, span: Span, status: int) -> None:
+        span.set("http.response.status_code", status)
+        span.set("wharf.attempts", self.attempts)
+        span.set("k8s.verb", self.info.verb)
+        span.set("k8s.resource", self.info.resource)
+        if self.endpoint is not None:
+            span.set("server.address", self.endpoint.name)
+        if self.reason:
+            span.set("wharf.reason", self.reason)
+        if status >= 500:
+            span.fail(self.reason or str(status))
+        span.end()
+
+    def _record(self, status: int, seconds: float, slow: bool) -> Record:
+        exchange, info, user = self.exchange, self.info, self.user
+        return Record(
+            cluster=self.cluster.name,
+            server=self.endpoint.name if self.endpoint is not None else "",
+            method=exchange.method.decode("latin-1"),
+            target=exchange.target,
+            verb=info.verb,
+            group=info.group,
+            resource=info.resource,
+            subresource=info.subresource,
+            namespace=info.namespace,
+            name=info.name,
+            user=user.name if user.known else None,
+            groups=user.groups if user.known else None,
+            impersonated=self.impersonated,
+            client=exchange.connection.peer.address,
+            forwarded_for=_text(exchange.header(b"x-forwarded-for")),
+            user_agent=_text(exchange.header(b"user-agent")),
+            status=status,
+            reason=self.reason,
+            policy=self.policy.name,
+            attempts=self.attempts,
+            seconds=seconds,
+            bytes_in=self.splice.bytes_a if self.splice is not None else exchange.bytes_in,
+            bytes_out=self.splice.bytes_b if self.splice is not None else exchange.bytes_out,
+            protocol="HTTP/2" if exchange.connection.version == 2 else "HTTP/1.1",
+            audit_id=_text(exchange.header(b"audit-id")),
+            trace_id=self.span.context.trace_id.hex() if self.span is not None else None,
+            slow=slow,
+        )
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8", "backslashreplace") if value is not None else None
