@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -94,7 +94,7 @@ class KubeClient:
 
     async def watch(
         self, path: str, resource_version: str, *, labels: str = "", fields: str = "", seconds: float = 300.0
-    ) -> AsyncIterator[tuple[str, Document]]:
+    ) -> AsyncGenerator[tuple[str, Document], None]:
         """(type, object) of each event after a version, bookmarks included, until the apiserver ends the watch.
 
         StatusError 410: the version is too old, list again. Close the iterator (`contextlib.aclosing`) to stop early.

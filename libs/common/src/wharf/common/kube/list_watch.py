@@ -90,7 +90,7 @@ class ListWatch:
         events = self._client.watch(
             self._path, self._version, labels=self._labels, fields=self._fields, seconds=seconds
         )
-        async with contextlib.aclosing(events):  # type: ignore[type-var]  # an async generator
+        async with contextlib.aclosing(events):
             async for kind, item in events:
                 self.failures = 0
                 self._version = item["metadata"]["resourceVersion"]
