@@ -6,4 +6,4 @@ compile() {
     ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-header --no-annotate "$@"
 }
-for name in uv go runtime dev; do compile "$name.in" --output-file "$name.txt" "$@"; done
+for name in uv go bench runtime dev; do compile "$name.in" --output-file "$name.txt" "$@"; done

@@ -1,0 +1,3 @@
+module wharf.dev/benchmarks/stub
+
+go 1.26.0
