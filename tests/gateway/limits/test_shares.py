@@ -286,6 +286,40 @@ def test_in_any_time_no_more_than_the_limit_and_a_batch_for_each(
         assert world.most_in(seconds) <= burst + qps * (seconds + STEP) + margin
 
 
+@settings(max_examples=60)
+@given(
+    processes=st.integers(1, 3),
+    limit=st.integers(0, 30),
+    turns=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 8), st.integers(0, 8), st.integers(1, 90), st.booleans())
+    ),
+)
+def test_slots_are_never_many_more_than_the_limit_nor_lost(
+    processes: int, limit: int, turns: list[tuple[int, int, int, int, bool]]
+) -> None:
+    """The keeper comes and goes: at worst what was admitted together and what each admits alone is there at once."""
+    world = World(processes, Schema("a", max_in_flight=limit, scope=Scope.GLOBAL), replicas=processes)
+    world.step(second(1.5))
+    running: list[Ticket] = []
+    for process, asked, ended, steps, reachable in turns:
+        world.reachable = reachable
+        outcomes = [world.ask(process % processes) for _ in range(asked)]
+        running += [outcome for outcome in outcomes if isinstance(outcome, Ticket)]
+        for ticket in running[:ended]:
+            ticket.release(world.now)
+        del running[:ended]
+        world.step(steps)
+        credit = processes * first_slots(limit, processes)
+        assert len(running) <= limit + processes * local_part(limit, processes) + credit
+    assert sum(process.limiter.counts()[0].in_flight for process in world.processes) == len(running)
+    for ticket in running:
+        ticket.release(world.now)
+    world.reachable = True
+    world.step(second(IDLE + TTL + 1))
+    whole = Ask("c/a/f/", Kind.SLOTS, limit, 0.0, 0.0, limit)
+    assert world.ledger.answer("x", [whole], world.now).grants == (limit,)
+
+
 @given(st.lists(st.floats(0.0, 50.0), min_size=1, max_size=6), st.integers(0, 40))
 def test_fair_parts_use_all_there_is_and_no_small_wish_is_cut(wants: list[float], limit: int) -> None:
     parts = [fair_part(list(wants), want, limit) for want in wants]
