@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from brain.api.fakes import FakeCall
+from fuzz.http1 import HTTP1_TARGETS
 from google.protobuf.message import DecodeError
 from wharf.brain.api.encode import Encoder
 from wharf.brain.api.members import Alone, Member
@@ -172,5 +173,5 @@ def nothing() -> None:
 
 
 _api = ApiTarget()
-TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "shapes": shapes, "api": _api}
-CLOSE: dict[str, Callable[[], None]] = {"frames": nothing, "shapes": nothing, "api": _api.close}
+TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "shapes": shapes, "api": _api, **HTTP1_TARGETS}
+CLOSE: dict[str, Callable[[], None]] = {**dict.fromkeys(TARGETS, nothing), "api": _api.close}

@@ -435,6 +435,38 @@ def test_end_behind_untaken_bytes_waits_for_them() -> None:
     assert got.trailers == []
 
 
+def test_whole_response_on_a_closed_connection_waits_for_who_takes_it() -> None:
+    limits = Http1Limits(head_max=1000, body_held_max=100)
+    asked = Asked(limits=limits)
+    got = asked.get(take=False)
+    asked.turn()
+    asked.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 150\r\nConnection: close\r\n\r\n")
+    asked.feed(b"x" * 100)
+    asked.feed(b"y" * 50)
+    asked.eof()
+    asked.session.close()
+    assert (got.trailers, got.failures) == (None, [])
+    got.request.take(100)
+    asked.turn()
+    assert bytes(got.body) == b"x" * 100 + b"y" * 50
+    assert got.trailers == []
+
+
+def test_part_of_a_response_on_a_closed_connection_is_a_loss() -> None:
+    limits = Http1Limits(head_max=1000, body_held_max=100)
+    asked = Asked(limits=limits)
+    got = asked.get(take=False)
+    asked.turn()
+    asked.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 151\r\nConnection: close\r\n\r\n")
+    asked.feed(b"x" * 100)
+    asked.feed(b"y" * 50)
+    asked.eof()
+    asked.session.close()
+    got.request.take(100)
+    asked.turn()
+    assert [failure.fault for failure in got.failures] == [Fault.LOST]
+
+
 def test_upstream_that_takes_nothing_makes_the_request_wait() -> None:
     asked = Asked(limits=Http1Limits(write_high=1000))
     got = asked.post()

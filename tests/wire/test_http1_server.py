@@ -136,6 +136,16 @@ def test_edge_13_pipelined_bytes_are_bounded_by_a_pause() -> None:
     assert served.port.reading
 
 
+def test_pipelined_requests_leave_others_their_turn() -> None:
+    served = Served(say_ok)
+    served.session.receive(GET * 100)
+    served.session.pump()
+    assert 0 < len(served.seen) < 100
+    served.turn()
+    assert len(served.seen) == 100
+    assert served.session.held == 0
+
+
 def test_edge_13_pipelined_requests_behind_a_close_are_not_served() -> None:
     served = Served(say_ok)
     assert served.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + GET) == CLOSING

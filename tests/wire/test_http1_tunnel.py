@@ -249,6 +249,35 @@ def test_close_lets_what_was_written_out() -> None:
     assert heard.closed == [None]
 
 
+def test_edge_32_bytes_a_lost_connection_brought_are_still_handed_out() -> None:
+    for connection, heard in (served_tunnel(), asked_tunnel()):
+        heard.listen()
+        heard.tunnel.pause_reading()
+        connection.feed(b"last words")
+        connection.eof()
+        connection.session.close()
+        assert (bytes(heard.data), heard.eofs, heard.closed) == (b"", 0, [])
+        assert not heard.tunnel.writable
+        heard.tunnel.write(b"ignored")
+        heard.tunnel.resume_reading()
+        assert connection.turn() == b""
+        assert (bytes(heard.data), heard.eofs, heard.closed) == (b"last words", 1, [None])
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_bytes_of_a_lost_connection_nobody_wants(end: str) -> None:
+    served, heard = served_tunnel()
+    heard.listen()
+    heard.tunnel.pause_reading()
+    served.feed(b"last words")
+    error = ConnectionResetError()
+    served.session.close(error)
+    getattr(heard.tunnel, end)()
+    served.turn()
+    assert heard.closed == [error]
+    assert heard.data == b""
+
+
 def test_abort_drops_the_connection() -> None:
     served, heard = served_tunnel()
     heard.listen()

@@ -17,6 +17,7 @@ from wharf.wire.limits import Http1Limits
 from wharf.wire.session import Port
 
 log = logging.getLogger("wharf.wire")
+_MESSAGES_A_TURN = 32  # then other connections have their turn
 
 
 class Http1Session:
@@ -31,6 +32,7 @@ class Http1Session:
         self.on_pumped: Callable[[], None] | None = None
         self.port: Port | None = None
         self.violation: str | None = None
+        self.failure: Exception | None = None  # of ours, or of a callback
         self.bytes_in = 0
         self.bytes_out = 0
         self.reading_paused = False
@@ -45,6 +47,7 @@ class Http1Session:
         self._scheduled = False
         self._pumping = False
         self._again = False  # woken by what pump called
+        self._turn_left = _MESSAGES_A_TURN
         self._ended = False
         self._cut = False
         self._closing = False  # announce_shutdown
@@ -92,14 +95,18 @@ class Http1Session:
         if self._pumping:
             return
         self._pumping = True
+        self._turn_left = _MESSAGES_A_TURN
         try:
             self._run()
-        except Exception:
+        except Exception as error:
+            self.failure = error
             log.exception("connection fails")
             self.cut()
         finally:
             self._pumping = False
         self._look_at_reading()
+        if not self._turn_left and not self._ended:
+            self.wake()
         if self.on_pumped is not None:
             self.on_pumped()
 
@@ -207,12 +214,15 @@ class Http1Session:
                 else:
                     self.port.resume_reading()
 
-    def _forget(self) -> None:
-        """The transport is gone: nothing here refers to it any more."""
-        self._ended = self._cut = True
+    def _detach(self, *, keep_data: bool) -> None:
+        """The transport is gone. `keep_data`: bytes at hand still go to who takes them slowly, then it ends."""
         self._out.clear()
-        self._data, self._at, self.queued = b"", 0, 0
-        self.write = self.call_soon = self.on_pumped = self.port = None
+        self.queued = 0
+        self.write = self.on_pumped = self.port = None
+        if not keep_data:
+            self._ended = self._cut = True
+            self._data, self._at = b"", 0
+            self.call_soon = None
 
 
 class RawTunnel:
@@ -230,6 +240,8 @@ class RawTunnel:
         self._eof_due = False  # write_eof waits for what was written before
         self._eof_sent = False
         self._close_due = False
+        self._lost = False
+        self._error: Exception | None = None  # how the transport was lost
 
     @property
     def on_data(self) -> Callable[[bytes], None] | None:
@@ -239,7 +251,8 @@ class RawTunnel:
     @on_data.setter
     def on_data(self, callback: Callable[[bytes], None] | None) -> None:
         self._on_data = callback
-        self._session.wake()
+        if callback is not None:
+            self._session.wake()
 
     @property
     def buffered(self) -> int:
@@ -252,7 +265,7 @@ class RawTunnel:
 
     @property
     def _write_ended(self) -> bool:
-        return self._closed or self._eof_due or self._eof_sent or self._close_due
+        return self._closed or self._lost or self._eof_due or self._eof_sent or self._close_due
 
     def write(self, data: bytes) -> None:
         if data and not self._write_ended:
@@ -272,12 +285,17 @@ class RawTunnel:
         self._session.wake()
 
     def close(self) -> None:
-        if not self._closed:
+        if self._lost:
+            self.abort()
+        elif not self._closed:
             self._close_due = True
             self._session.wake()
 
     def abort(self) -> None:
-        if not self._closed:
+        if self._lost:
+            self._session.end()
+            self._tell_closed()
+        elif not self._closed:
             self._session.cut()
 
     # --- the session's side
@@ -291,6 +309,9 @@ class RawTunnel:
             if self.on_eof is not None and not self._close_due:
                 self.on_eof()
             self._close_due = self._close_due or self._eof_sent
+        if self._lost and not session.held:
+            session.end()
+            self._tell_closed()
 
     def on_written(self) -> bool:
         """What was queued went out: say the end, if it was asked for."""
@@ -310,12 +331,17 @@ class RawTunnel:
         if self.on_drain is not None and not self._write_ended:
             self.on_drain()
 
-    def tell_closed(self, error: Exception | None) -> None:
-        """The transport is gone."""
+    def lose(self, error: Exception | None) -> None:
+        """The transport is gone; what it brought before is still handed out."""
+        self._lost, self._error = True, error
+        if not self._session.held or self._close_due:
+            self._tell_closed()
+
+    def _tell_closed(self) -> None:
         if self._closed:
             return
         self._closed = True
         callback = self.on_closed
         self._on_data = self.on_eof = self.on_closed = self.on_drain = None
         if callback is not None:
-            callback(error)
+            callback(self._error)

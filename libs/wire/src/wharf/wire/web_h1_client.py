@@ -183,13 +183,17 @@ class Http1ClientSession(Http1Session):
 
     def close(self, error: Exception | None = None) -> None:
         """The transport is gone, by this error if it was one."""
-        tunnel = self.tunnel
-        if self._request is not None:
-            why = f"connection lost: {error}" if error is not None else "connection closed by the upstream"
-            self.fail(Fault.LOST if self._written else Fault.REFUSED, why)
-        self._forget()
+        tunnel, waits = self.tunnel, self.held > 0
         if tunnel is not None:
-            tunnel.tell_closed(error)
+            self._detach(keep_data=waits)
+            tunnel.lose(error)
+        elif self._request is not None and self._eof and error is None and waits:
+            self._detach(keep_data=True)  # the response may be whole: who takes it decides when it is read
+        else:
+            if self._request is not None:
+                why = f"connection lost: {error}" if error is not None else "connection closed by the upstream"
+                self.fail(Fault.LOST if self._written else Fault.REFUSED, why)
+            self._detach(keep_data=False)
 
     # --- the request's side
     def fail(self, fault: Fault, text: str) -> None:
