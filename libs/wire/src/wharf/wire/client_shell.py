@@ -6,8 +6,8 @@ Invariant: an owner hears of a connection's end exactly once, and only of connec
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -246,6 +246,6 @@ def _reason(error: OSError) -> str:
         return f"TLS: certificate not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
-    with contextlib.suppress(AttributeError):
-        return error.strerror or str(error) or type(error).__name__
-    return type(error).__name__
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio puts words of its own in its place
+    return error.strerror or str(error) or type(error).__name__

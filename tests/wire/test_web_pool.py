@@ -1,0 +1,495 @@
+"""What a pool decides, as tables; and pools on sockets: growth, GOAWAY, rotation, dead peers, bounded waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from wharf.wire.client import HttpPool, Response, fetch
+from wharf.wire.client_shell import RequestFailed, Target, client_context
+from wharf.wire.limits import ConnectionLimits
+from wharf.wire.pool import Demand, Life, PoolLimits, Silence, choose, dials_wanted, idle_to_close
+from wharf.wire.tcp import dial, interleave
+from wharf.wire.tls import TlsError
+from wharf.wire.web import Fault
+from wharf.wire.web_server import WEB_LIMITS
+from wire.net import eventually
+from wire.web_net import App, Sink, make_material, pooled, target_of, web
+
+LIMITS = PoolLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    version: int = 2
+    open_requests: int = 0
+    capacity: int = 100
+    idle_since: float | None = None
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await main()
+
+    uvloop.run(bounded())
+
+
+# --- decisions
+@pytest.mark.parametrize(
+    ("slots", "chosen"),
+    [
+        ([], None),
+        ([Slot(capacity=0)], None),
+        ([Slot(open_requests=3), Slot(open_requests=7), Slot(open_requests=5)], 1),
+        ([Slot(open_requests=99, capacity=1), Slot(open_requests=100, capacity=0)], 0),
+        ([Slot(1, 0, 1, 10.0), Slot(1, 0, 1, 20.0), Slot(1, 1, 0)], 1),
+    ],
+)
+def test_the_fullest_with_room_is_taken_and_of_idle_ones_the_last_used(slots: list[Slot], chosen: int | None) -> None:
+    assert choose(slots) is (None if chosen is None else slots[chosen])
+
+
+@pytest.mark.parametrize(
+    ("demand", "wanted"),
+    [
+        (Demand(waiting=0, dialing=0, open=0, version=0), 0),
+        (Demand(waiting=9, dialing=0, open=0, version=0), 1),
+        (Demand(waiting=9, dialing=1, open=0, version=0), 0),
+        (Demand(waiting=9, dialing=0, open=3, version=2), 1),
+        (Demand(waiting=9, dialing=0, open=8, version=2), 0),
+        (Demand(waiting=9, dialing=2, open=5, version=1), 7),
+        (Demand(waiting=9, dialing=0, open=1020, version=1), 4),
+        (Demand(waiting=1, dialing=5, open=0, version=1), 0),
+    ],
+)
+def test_how_many_are_dialled(demand: Demand, wanted: int) -> None:
+    assert dials_wanted(demand, LIMITS) == wanted
+
+
+@pytest.mark.parametrize(
+    ("slots", "closed"),
+    [
+        ([Slot(1, idle_since=939.0), Slot(1, idle_since=941.0), Slot(1, 1, 0)], [0]),
+        ([Slot(2, idle_since=909.0), Slot(2, idle_since=905.0)], [1]),  # one stays, the fresher one
+        ([Slot(2, idle_since=905.0)], []),
+        ([Slot(2, idle_since=905.0), Slot(2, idle_since=909.0), Slot(2, 3)], [0, 1]),
+        ([Slot(2, idle_since=920.0), Slot(2, idle_since=905.0)], [1]),
+    ],
+)
+def test_which_idle_ones_are_closed(slots: list[Slot], closed: list[int]) -> None:
+    assert idle_to_close(slots, 1000.0, LIMITS) == [slots[index] for index in closed]
+
+
+def test_edge_27_silence_is_asked_about_then_given_up() -> None:
+    silence = Silence(LIMITS, 0.0)
+    assert [silence.look(100, now) for now in (1.0, 30.9)] == [Life.FINE, Life.FINE]
+    assert silence.look(100, 31.0) is Life.ASK
+    assert silence.look(100, 45.9) is Life.FINE
+    assert silence.look(117, 46.0) is Life.FINE, "it answered"
+    assert silence.look(117, 76.0) is Life.ASK
+    assert silence.look(117, 91.0) is Life.DEAD
+
+
+def test_address_families_take_turns() -> None:
+    def info(family: int, number: int) -> tuple[int, int, int, str, Any]:
+        return (family, 1, 6, "", number)
+
+    found = [info(10, 1), info(10, 2), info(10, 3), info(2, 4), info(2, 5)]
+    assert [item[4] for item in interleave(found)] == [1, 4, 2, 5, 3]
+    assert interleave([]) == []
+
+
+# --- dialling
+def test_who_waits_shares_one_dial_and_failure_is_told_to_all() -> None:
+    async def main() -> None:
+        app = App()
+        async with web(app) as server, pooled(server.ports[0], "h2") as pool:
+            links = await asyncio.gather(*(pool.connect() for _ in range(50)))
+            assert len({id(link) for link in links}) == 1
+            assert pool.stats.dials == 1
+        async with pooled(server.ports[0], "h2") as pool:
+            results = await asyncio.gather(*(pool.connect() for _ in range(20)), return_exceptions=True)
+            assert {str(result) for result in results} == {f"127.0.0.1:{server.ports[0]}: Connection refused"}
+            assert all(isinstance(result, RequestFailed) for result in results)
+            assert pool.stats.dial_failures == 1
+            assert pool.last_failure is not None
+            assert pool.last_failure.fault is Fault.UNSENT
+
+    run(main)
+
+
+def test_a_name_that_is_none_and_a_certificate_that_is_not_accepted(tmp_path: Path) -> None:
+    async def main() -> None:
+        material, other = make_material(tmp_path), tmp_path / "other"
+        other.mkdir()
+        async with web(App(), material.tls) as server:
+            port = server.ports[0]
+            for target, word in (
+                (Target("no.such.name.invalid", 1), "no.such.name.invalid:1: "),
+                (target_of(port, "h2", make_material(other)), "TLS: certificate not accepted: "),
+                (replace(target_of(port, "h2", material), server_name="other.test"), "Hostname mismatch"),
+            ):
+                pool = HttpPool(target)
+                with pytest.raises(RequestFailed, match=word):
+                    await pool.connect()
+                await pool.close()
+            pool = HttpPool(Target("127.0.0.1", port, client_context(None, insecure=True), "whatever.test"))
+            assert (await fetch(pool, b"GET", b"/hello")).status == 200
+            await pool.close()
+        with pytest.raises(TlsError, match="upstream: CA certificates cannot be used"):
+            client_context(b"none")
+
+    run(main)
+
+
+def test_a_server_without_http2_when_that_is_wanted(tmp_path: Path) -> None:
+    async def main() -> None:
+        material = make_material(tmp_path)
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=material.tls.base(""))
+        material.tls.base("").set_alpn_protocols(["http/1.1"])
+        async with pooled(server.sockets[0].getsockname()[1], "h2", material) as pool:
+            with pytest.raises(RequestFailed, match="does not speak HTTP/2"):
+                await pool.connect()
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_a_dial_is_bounded_and_so_is_waiting() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, says nothing
+            limits = PoolLimits(connect_timeout=0.2, pending_max=2)
+            async with pooled(mute.getsockname()[1], "h2", limits=limits) as pool:
+                started = [asyncio.ensure_future(pool.connect()) for _ in range(3)]
+                results = await asyncio.gather(*started, return_exceptions=True)
+                assert sorted(str(result).partition(": ")[2] or str(result) for result in results) == [
+                    "not connected within 0.2 s",
+                    "not connected within 0.2 s",
+                    "too many requests wait for a connection",
+                ]
+                with pytest.raises(RequestFailed, match="no connection in time"):
+                    await pool.connect(asyncio.get_running_loop().time() + 0.05)
+
+    run(main)
+
+
+def test_a_name_with_a_dead_address_is_dialled_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as alive, socket.create_server(("127.0.0.2", 0), backlog=0) as dead:
+            fillers = [fill(dead.getsockname()) for _ in range(2)]  # its backlog is full: SYNs are not answered
+
+            async def two(*_: object, **__: object) -> list[Any]:
+                return [(2, 1, 6, "", dead.getsockname()), (2, 1, 6, "", alive.getsockname())]
+
+            loop = asyncio.get_running_loop()
+            monkeypatch.setattr(loop, "getaddrinfo", two)
+            async with asyncio.timeout(5):
+                sock = await dial("name.test", 1)
+            assert sock.getpeername() == alive.getsockname()
+            sock.close()
+            for filler in fillers:
+                filler.close()
+
+    asyncio.run(main())
+
+
+def fill(address: Any) -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        sock.connect(address)
+    return sock
+
+
+# --- growth and rest
+def test_edge_28_a_pool_grows_when_streams_are_exhausted_and_shares_what_it_has() -> None:
+    async def main() -> None:
+        app = App()
+        limits = replace(WEB_LIMITS, concurrent_streams=10)
+        async with (
+            web(app, limits=limits) as server,
+            pooled(server.ports[0], "h2", limits=PoolLimits(connections_max=3)) as pool,
+        ):
+            sinks = []
+            for _ in range(30):
+                sinks.append(Sink((await pool.connect()).request(b"GET", b"/hold", b"a", [])))
+            assert pool.stats.connections == 3
+            waiting = asyncio.ensure_future(pool.connect())
+            await eventually(lambda: len(app.open) == 30)
+            assert pool.stats.waiting == 1
+            assert pool.ready() is None
+            app.open[7].finish()
+            link = await waiting
+            assert link.capacity == 1
+
+    run(main)
+
+
+def test_an_idle_connection_closes_but_for_the_last_of_http2() -> None:
+    async def main() -> None:
+        app = App()
+        limits = PoolLimits(idle_http1=0.2, idle_http2=0.2, stall_timeout=0.2, connections_max=3)
+        streams = replace(WEB_LIMITS, concurrent_streams=1)
+        async with web(app, limits=streams) as server, pooled(server.ports[0], "h2", limits=limits) as pool:
+            for _ in range(3):
+                Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
+            await eventually(lambda: len(app.open) == 3)
+            assert pool.stats.connections == 3
+            for exchange in app.open:
+                exchange.finish()
+            await eventually(lambda: pool.stats.connections == 1)
+            await eventually(lambda: len(server.connections) == 1)
+        async with web(app) as server, pooled(server.ports[0], "http1", limits=limits) as pool:
+            await asyncio.gather(*(fetch(pool, b"GET", b"/hello") for _ in range(3)))
+            await eventually(lambda: pool.stats.connections == 0)
+            assert pool.stats.lost == 0
+
+    run(main)
+
+
+def test_http1_connections_are_used_again() -> None:
+    async def main() -> None:
+        async with web(App()) as server, pooled(server.ports[0], "http1") as pool:
+            for _ in range(20):
+                assert (await fetch(pool, b"GET", b"/hello")).status == 200
+            assert pool.stats.dials == 1
+            await asyncio.gather(*(fetch(pool, b"GET", b"/hello") for _ in range(10)))
+            assert pool.stats.dials <= 11
+
+    run(main)
+
+
+# --- the other end goes away
+def test_edge_28_goaway_under_load_fails_no_request(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = App()
+        material = make_material(tmp_path)
+        async with web(app, material.tls) as server, pooled(server.ports[0], "h2", material) as pool:
+            answered = 0
+            stop = asyncio.Event()
+
+            async def load() -> None:
+                nonlocal answered
+                while not stop.is_set():
+                    response = await fetch_again(pool)
+                    assert response.body == b"x" * 1000
+                    answered += 1
+
+            workers = [asyncio.ensure_future(load()) for _ in range(20)]
+            for round_ in range(5):
+                await eventually(lambda: answered > 200 * (round_ + 1))  # noqa: B023
+                server.start_drain()
+                await asyncio.sleep(0.01)
+                server.finish_drain()
+            stop.set()
+            await asyncio.gather(*workers)
+            assert pool.stats.dials >= 5
+            await eventually(lambda: pool.stats.draining == 0)
+
+    run(main)
+
+
+async def fetch_again(pool: HttpPool) -> Response:
+    """A request that is repeated only where nothing of it can have been processed."""
+    for _ in range(2):
+        with contextlib.suppress(RequestFailed):
+            return await fetch_safely(pool)
+    return await fetch(pool, b"POST", b"/echo", body=b"x" * 1000)
+
+
+async def fetch_safely(pool: HttpPool) -> Response:
+    try:
+        return await fetch(pool, b"POST", b"/echo", body=b"x" * 1000)
+    except RequestFailed as error:
+        if error.failure.fault not in (Fault.REFUSED, Fault.UNSENT):
+            pytest.fail(f"not to be repeated: {error.failure}")
+        raise
+
+
+def test_a_drained_connection_lives_until_its_last_stream_ends() -> None:
+    async def main() -> None:
+        app = App()
+        async with web(app) as server, pooled(server.ports[0], "h2") as pool:
+            sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
+            await eventually(lambda: sink.data)
+            server.start_drain()
+            server.finish_drain()
+            await eventually(lambda: pool.stats.draining == 1)
+            assert (await fetch(pool, b"GET", b"/hello")).status == 200
+            assert (pool.stats.connections, pool.stats.draining) == (1, 1)
+            app.open[0].send(b"still here\n")
+            app.open[0].finish()
+            await sink.over.wait()
+            assert (sink.failure, bytes(sink.data)) == (None, b"word\nstill here\n")
+            await eventually(lambda: pool.stats.draining == 0)
+
+    run(main)
+
+
+@pytest.mark.parametrize("protocol", ["http1", "h2"])
+def test_edge_38_credentials_rotate_without_a_dropped_stream(protocol: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        app = App()
+        material = make_material(tmp_path)
+        async with web(app, material.tls) as server, pooled(server.ports[0], protocol, material) as pool:
+            sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
+            await eventually(lambda: sink.data)
+            first = set(server.connections)
+            pool.retarget(target_of(server.ports[0], protocol, material))
+            assert (await fetch(pool, b"GET", b"/hello")).status == 200
+            assert len(server.connections - first) == 1
+            app.open[0].finish()
+            await sink.over.wait()
+            assert sink.failure is None
+            await eventually(lambda: not server.connections & first)
+
+    run(main)
+
+
+def test_edge_27_a_half_open_upstream_is_found_by_ping() -> None:
+    async def main() -> None:
+        app = App()
+        async with web(app) as server:
+            relay = await HoldingRelay.to(server.ports[0])
+            limits = PoolLimits(ping_interval=0.2, ping_timeout=0.2)
+            async with pooled(relay.port, "h2", limits=limits) as pool:
+                sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
+                await eventually(lambda: sink.data)
+                await asyncio.sleep(1.0)
+                assert sink.failure is None, "pings are answered"
+                relay.hold()
+                await sink.over.wait()
+                assert sink.failure is not None
+                assert sink.failure.fault is Fault.LOST
+                assert pool.stats.lost == 1
+            await relay.close()
+
+    run(main)
+
+
+class HoldingRelay:
+    """A TCP relay that can stop relaying without a word, as a broken network does."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._holding = False
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def to(cls, port: int) -> HoldingRelay:
+        relay = cls()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+            relay._writers += [writer, far_writer]
+            for source, sink in ((reader, far_writer), (far_reader, writer)):
+                task = asyncio.get_running_loop().create_task(relay._pump(source, sink))
+                relay._tasks.add(task)
+
+        relay._server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        relay.port = relay._server.sockets[0].getsockname()[1]
+        return relay
+
+    _server: asyncio.Server
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not self._holding:
+                    sink.write(data)
+
+    def hold(self) -> None:
+        self._holding = True
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks)
+        await self._server.wait_closed()
+
+
+def test_edge_29_a_kept_connection_that_closes_as_it_is_used() -> None:
+    """The race nobody can win: a server closes an idle connection while a request is on its way to it."""
+
+    async def main() -> None:
+        served = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal served
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                served += 1
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                await reader.readexactly(1)  # the next request has begun: close without an answer
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with pooled(server.sockets[0].getsockname()[1], "http1") as pool:
+            assert (await fetch(pool, b"GET", b"/")).body == b"ok"
+            with pytest.raises(RequestFailed) as caught:
+                await fetch(pool, b"GET", b"/")
+            assert caught.value.failure.fault is Fault.LOST, "it may have been processed"
+            assert (await fetch(pool, b"GET", b"/")).body == b"ok"
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+# --- whole requests
+def test_fetch_is_bounded_in_time_and_size() -> None:
+    async def main() -> None:
+        app = App()
+        async with web(app) as server, pooled(server.ports[0], "h2") as pool:
+            with pytest.raises(RequestFailed) as caught:
+                await fetch(pool, b"GET", b"/silent", timeout=0.1)
+            assert caught.value.failure.fault is Fault.TIMEOUT
+            with pytest.raises(RequestFailed, match="longer than 1000 bytes"):
+                await fetch(pool, b"GET", b"/bytes/10000000", body_max=1000)
+            await eventually(lambda: server.open_exchanges == 0)
+            assert app.cancelled == 2
+            task = asyncio.ensure_future(fetch(pool, b"GET", b"/silent"))
+            await eventually(lambda: len(app.open) == 2)
+            task.cancel()
+            await eventually(lambda: app.cancelled == 3)
+            server.abort_all()
+            with pytest.raises(RequestFailed):
+                await fetch(pool, b"GET", b"/silent", timeout=0.1)
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    run(main)
+
+
+def test_close_waits_for_what_is_under_way_and_then_cuts_it() -> None:
+    async def main() -> None:
+        app = App()
+        async with web(app, limits=ConnectionLimits()) as server:
+            for grace, outcome in ((5.0, None), (0.1, Fault.LOST)):
+                pool = HttpPool(target_of(server.ports[0], "h2"))
+                sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
+                await eventually(lambda: sink.data)  # noqa: B023
+                closing = asyncio.ensure_future(pool.close(grace))
+                await asyncio.sleep(0)
+                with pytest.raises(RequestFailed, match="pool is closed"):
+                    await pool.connect()
+                if outcome is None:
+                    app.open[-1].finish()
+                await closing
+                await sink.over.wait()
+                assert (sink.failure.fault if sink.failure else None) is outcome
+
+    run(main)
