@@ -274,3 +274,19 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     """`data` cut at these places."""
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     return [data[start:end] for start, end in pairwise(edges) if start < end]
+
+
+def say_ok(exchange: Exchange) -> None:
+    """A handler: 200 and two bytes."""
+    exchange.respond(200, [(b"content-length", b"2")])
+    exchange.send(b"ok")
+    exchange.finish()
+
+
+def echo(exchange: Exchange) -> None:
+    """A handler: the request's body as the response's, its trailers too."""
+    exchange.respond(200, [(b"x-target", exchange.target)])
+    exchange.on_data = exchange.send
+    exchange.on_end = exchange.finish
+    if not exchange.body_expected:
+        exchange.finish()

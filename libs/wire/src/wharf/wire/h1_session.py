@@ -10,6 +10,7 @@ reading pauses), bytes to be written within what senders put there past `writabl
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from wharf.wire.h1_head import Malformed
@@ -20,7 +21,7 @@ log = logging.getLogger("wharf.wire")
 _MESSAGES_A_TURN = 32  # then other connections have their turn
 
 
-class Http1Session:
+class Http1Session(ABC):
     """The part of a session that knows no role. It never raises for what the peer did: see `violation`."""
 
     version = 1
@@ -53,20 +54,21 @@ class Http1Session:
         self._closing = False  # announce_shutdown
 
     # --- what a role says
+    @abstractmethod
     def _advance(self) -> None:
         """Hand out what the bytes at hand hold; Malformed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _refuse(self, error: Malformed) -> None:
         """The peer broke HTTP: say so and end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_written(self) -> bool:
         """Everything queued went to the transport; True when that changed what can be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tell_drained(self) -> None:
-        raise NotImplementedError
+        """The transport takes bytes again."""
 
     # --- the shell's side
     @property
