@@ -31,6 +31,7 @@ SUBJECT_CORE, LOAD_CORE = "0", "1"
 PEERS = ("nginx", "haproxy", "envoy")
 OURS = "wharf"
 _READY_SECONDS = 60.0
+_READY_LINE = "ready to serve client requests"
 
 
 class Pki:
@@ -144,7 +145,7 @@ def wharf(one: Setting) -> list[str | Path]:
     documents.mkdir()
     (documents / "bench.json").write_text(json.dumps(cluster))
     program = Path(sys.prefix) / "bin" / "wharf"
-    listen = [f"--listen={LOOPBACK}:{one.port}", f"--listen-health={LOOPBACK}:{free_port()}"]
+    listen = [f"--listen=https://{LOOPBACK}:{one.port}", f"--health-listen=http://{LOOPBACK}:{free_port()}"]
     return [program, "gateway", f"--config-dir={documents}", *listen]
 
 
@@ -166,6 +167,8 @@ def launched(name: str, words: Sequence[str | Path], folder: Path, port: int, co
     """A server on a core of its own, from when it listens to the end of the block."""
     process = Process(name, pinned(core, words), folder / f"{name}.log").start()
     try:
+        if name == OURS:  # it listens before it knows its servers
+            process.wait_logged(_READY_LINE, _READY_SECONDS)
         process.wait_ready(lambda: accepts(port), _READY_SECONDS)
         yield Server(name, f"{LOOPBACK}:{port}", process, folder)
     finally:
