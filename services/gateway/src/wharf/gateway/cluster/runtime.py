@@ -102,7 +102,9 @@ class ClusterRuntime:
             # Whatever was said about tokens and rights counts for the cluster as it was.
             tokens = TokenReviewer(self._client, spec.authentication, CLOCK)
             self.authenticator = Authenticator(spec, CLOCK, tokens, AccessReviewer(self._client, CLOCK))
-        self.own_headers = _own_headers(spec)
+        # Behind front-proxy headers the gateway's token would make every client the gateway.
+        front_proxy = spec.upstream.identity is IdentityMode.FRONT_PROXY
+        self.own_headers = () if front_proxy else _own_headers(spec)
         self.own_identity = _own_identity(spec)
         ratio = spec.tracing.ratio
         self.tracer = Tracer(ratio, self._sink) if self._sink is not None and ratio else None  # None: the process's
