@@ -65,6 +65,27 @@ def test_a_coupled_reader_that_is_cut_off_is_aborted_even_on_a_watch(caplog: pyt
     assert "/pods" in caplog.text
 
 
+def test_edge_26_a_reader_that_stands_still_is_dropped_after_a_while() -> None:
+    chain = Chain(endless)
+    stuck, slow = (Seen(chain.front.client.request(b"GET", b"/", b"h", []), take=False) for _ in range(2))
+    chain.run()
+    front = chain.front.server
+    dropped = 0
+    for now in range(1000, 1100):
+        dropped += front.drop_stalled(now, 60)
+        slow.request.take(WINDOW // 4)
+        chain.run()
+        assert dropped == (1 if now > 1060 else 0)
+    assert stuck.failure is not None
+    assert slow.failure is None
+    assert chain.told == [("cancel", None)]
+    assert chain.back.client.open_requests == 1
+    idle = Link(lambda exchange: exchange.respond(200, []))
+    quiet = idle.ask()
+    assert idle.server.drop_stalled(0, 60) == idle.server.drop_stalled(1e9, 60) == 0
+    assert quiet.failure is None
+
+
 def test_uploads_nobody_reads_are_bounded_by_the_windows() -> None:
     limits = ConnectionLimits(stream_window=WINDOW, connection_window=4 * WINDOW, held_max=4 * WINDOW)
     link = Link(lambda exchange: None, limits=limits)

@@ -47,6 +47,8 @@ cdef class HttpServerStream(HttpStream):
     cdef bint handled, bodyless, head_dropped
     cdef HttpClientStream source
     cdef object last_word
+    cdef uint64_t marked_bytes
+    cdef double marked_at
     cdef public object on_cancel, on_complete, context
 
     cdef int refuse(self, int status) except -1

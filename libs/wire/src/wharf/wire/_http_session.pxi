@@ -19,6 +19,27 @@ cdef class HttpServerSession(Session):
         """Exchanges under way."""
         return len(self.streams)
 
+    def drop_stalled(self, double now, double patience):
+        """Reset the streams whose client has opened no window for so many seconds though bytes wait; how many.
+
+        Called every second or so. Their handlers are told as if the client had gone.
+        """
+        cdef HttpServerStream stream
+        cdef Py_ssize_t dropped = 0
+        if self.unsent == 0:
+            return 0
+        for stream in list(self.streams.values()):
+            if stream.queued == 0:
+                stream.marked_at = 0
+            elif stream.marked_at == 0 or stream.marked_bytes != stream.bytes_out:
+                stream.marked_at = now
+                stream.marked_bytes = stream.bytes_out
+            elif now - stream.marked_at > patience:
+                Stream.reset(stream, NGHTTP2_CANCEL)
+                stream.marked_at = now
+                dropped += 1
+        return dropped
+
 
 cdef class HttpClientSession(Session):
     """A connection to an upstream.

@@ -187,6 +187,9 @@ class WebConnection(SessionShell):
             self._drop("it said nothing in time")
 
     def _tick_http2(self, session: HttpServerSession, vitals: Vitals, now: float) -> None:
+        stalled = session.drop_stalled(now, self._host.limits.reader_timeout)
+        if stalled:
+            log.info("%d responses to %s are cut off: nobody reads them", stalled, self.address)
         step = vitals.look(session, now)
         if step is Step.PING:
             session.ping(KEEPALIVE)
