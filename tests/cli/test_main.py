@@ -20,25 +20,27 @@ def _own_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_brain_s_words_go_through_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("service", ["brain", "gateway"])
+def test_a_service_s_words_go_through_untouched(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
     def record(argv: list[str]) -> int:
         seen.append(list(argv))
         return 7
 
-    stand_in = types.ModuleType("wharf.brain.app")
+    stand_in = types.ModuleType(f"wharf.{service}.app")
     stand_in.main = record  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "wharf.brain.app", stand_in)
+    monkeypatch.setitem(sys.modules, f"wharf.{service}.app", stand_in)
     words = ["--listen-client-urls", "http://a", "--help", "--debug", "-x=1", "--", "snapshot"]
-    assert main(["brain", *words]) == 7
+    assert main([service, *words]) == 7
     assert seen == [words]
 
 
 def test_help_does_not_import_a_service_nor_make_certificates() -> None:
+    heavy = ("wharf.brain", "wharf.gateway", "grpc", "uvloop", "opentelemetry")
     script = (
         "import sys; from wharf.cli.main import main; code = main(['--help']);"
-        "print(code, [m for m in sys.modules if m.startswith(('wharf.brain', 'grpc', 'uvloop', 'opentelemetry'))])"
+        f"print(code, [m for m in sys.modules if m.startswith({heavy})])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
@@ -47,7 +49,7 @@ def test_help_does_not_import_a_service_nor_make_certificates() -> None:
 def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("brain", "up", "status", "down", "version"):
+    for command in ("brain", "gateway", "up", "status", "down", "version"):
         assert command in out
 
 
@@ -90,8 +92,9 @@ def test_other_people_s_directory_is_one_line(tmp_path: Path, capsys: pytest.Cap
 
 def test_port_conflicts_are_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = str(free_port())
-    words = ["--port", port, "--brain-port", port, "--brain-health-port", "0", "--scheduler-port", "0"]
-    assert main(["up", "--dir", str(tmp_path / "d"), "--controller-manager-port", "0", *words]) == 1
+    others = ("brain-health", "controller-manager", "scheduler", "gateway", "gateway-health")
+    words = ["--port", port, "--brain-port", port, *(word for one in others for word in (f"--{one}-port", "0"))]
+    assert main(["up", "--dir", str(tmp_path / "d"), *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: port {port} is wanted by kube-apiserver and brain; change --brain-port"
 

@@ -23,7 +23,12 @@ from wharf.cli.kube.binaries import locate
 
 WHARF = (sys.executable, "-m", "wharf.cli")
 START_SECONDS = 180.0
-PARTS = ["brain", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+PARTS = ["brain", "kube-apiserver", "gateway", "kube-controller-manager", "kube-scheduler"]
+PORT_FLAGS = (
+    *("port", "brain-port", "brain-health-port", "controller-manager-port", "scheduler-port"),
+    *("gateway-port", "gateway-health-port"),
+)
+CONTEXTS = ("wharf-admin@wharf", "wharf-admin@wharf-direct")  # through the gateway, and past it
 
 
 class System:
@@ -32,8 +37,7 @@ class System:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.flags = ["--dir", str(root)]
-        names = ("port", "brain-port", "brain-health-port", "controller-manager-port", "scheduler-port")
-        self.ports = [word for name in names for word in (f"--{name}", str(free_port()))]
+        self.ports = [word for name in PORT_FLAGS for word in (f"--{name}", str(free_port()))]
 
     def wharf(self, *words: str, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -75,6 +79,10 @@ def test_a_detached_system_lives_through_down_and_up(system: System) -> None:
     assert (code, report["ok"]) == (0, True)
     assert [(part["name"], part["health"]) for part in report["parts"]] == [(name, "ok") for name in PARTS]
     assert "default" in system.kubectl("get", "namespaces", "-o", "name")
+    for context in CONTEXTS:
+        words = ("auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}")
+        said = system.kubectl(f"--context={context}", *words)
+        assert said == 'wharf-admin ["system:masters","system:authenticated"]', context
     system.kubectl("create", "configmap", "kept", "--from-literal=a=b")
     uid = system.kubectl("get", "configmap", "kept", "-o", "jsonpath={.metadata.uid}")
     assert "wharf is up already" in system.up().stdout
@@ -122,8 +130,8 @@ def test_ctrl_c_stops_everything_in_order(system: System) -> None:
         assert shell.wait(120) == 0
     assert not [who for who in running if identity.is_alive(who)]
     stopped = [line.split()[1] for line in rest.splitlines() if " stopped in " in line]
-    assert sorted(stopped[:2]) == PARTS[2:]
-    assert stopped[2:] == ["kube-apiserver", "brain"]
+    assert sorted(stopped[:3]) == PARTS[2:]
+    assert stopped[3:] == ["kube-apiserver", "brain"]
     assert system.wharf("status").returncode == 1
 
 
@@ -145,7 +153,7 @@ def test_nothing_of_it_is_open_to_others_and_its_ports_are_taken(system: System)
     done = other.wharf("up", "--detach", *system.ports)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert len(lines) == len(PARTS) + 1  # brain has two
+    assert len(lines) == len(PORT_FLAGS)
     assert lines[0].startswith("error: port ")
     assert "is taken by kube-apiserver (pid " in lines[0]
     assert "--port (0: any free one)" in lines[0]

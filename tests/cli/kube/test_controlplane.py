@@ -78,6 +78,18 @@ def test_kubeconfig_carries_everything_and_is_private(tmp_path: Path) -> None:
     assert config["contexts"][0]["context"]["user"] == config["users"][0]["name"] == "user"
 
 
+def test_other_ways_to_a_cluster_are_contexts_beside_the_current_one(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "pki", tmp_path / "c", "https://a:1", Identity("x", "user"), {"past": "https://b:2"})
+    config = yaml.safe_load(path.read_text())
+    assert {one["name"]: one["cluster"]["server"] for one in config["clusters"]} == {
+        "wharf": "https://a:1",
+        "past": "https://b:2",
+    }
+    assert [one["name"] for one in config["contexts"]] == ["user@wharf", "user@past"]
+    assert [one["context"]["cluster"] for one in config["contexts"]] == ["wharf", "past"]
+    assert config["current-context"] == "user@wharf"
+
+
 def test_ports_and_kubeconfigs_are_known_before_the_start(tmp_path: Path) -> None:
     servers = (ApiserverOptions(port=0), ApiserverOptions(port=0, advertise_address="192.0.2.2"))
     plane = ControlPlane(tmp_path, BINARIES, EtcdAccess(("http://x",)), ControlPlaneOptions(apiservers=servers))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from wharf.cli import up
 from wharf.cli.brain import run_brain
+from wharf.cli.gateway import run_gateway
 from wharf.cli.version import version
 
 app = typer.Typer(
@@ -28,6 +29,12 @@ def wharf(
 def brain(context: typer.Context) -> None:
     """Run the store alone: etcd's API, etcd's flags (`wharf brain --help` lists them)."""
     raise typer.Exit(run_brain(context.args))
+
+
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def gateway(context: typer.Context) -> None:
+    """Run the gateway alone, in front of any kube-apiservers (`wharf gateway --help` lists its flags)."""
+    raise typer.Exit(run_gateway(context.args))
 
 
 app.command(context_settings={"auto_envvar_prefix": "WHARF_UP"})(up.up)

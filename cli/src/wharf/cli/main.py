@@ -1,6 +1,6 @@
 """The `wharf` command: one group per file, errors as one line and an exit code.
 
-A service's own command line goes through untouched and before anything else is imported, so that a store starts without
+A service's own command line goes through untouched and before anything else is imported, so that it starts without
 paying for a terminal interface.
 """
 
@@ -22,10 +22,15 @@ def run() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code."""
-    if argv[:1] == ["brain"] or argv[:1] == ("brain",):
+    command = argv[0] if argv else ""
+    if command == "brain":
         from wharf.cli.brain import run_brain  # noqa: PLC0415
 
         return run_brain(argv[1:])
+    if command == "gateway":
+        from wharf.cli.gateway import run_gateway  # noqa: PLC0415
+
+        return run_gateway(argv[1:])
     debug = DEBUG_FLAG in argv or bool(os.environ.get("WHARF_DEBUG"))
     try:
         return _run_command([word for word in argv if word != DEBUG_FLAG])

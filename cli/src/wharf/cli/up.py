@@ -66,13 +66,15 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
             file_okay=False,
         ),
     ] = None,
-    port: Annotated[int, _port("kube-apiserver.")] = DEFAULT_PORTS.apiserver,
+    port: Annotated[int, _port("kube-apiserver itself.")] = DEFAULT_PORTS.apiserver,
     brain_port: Annotated[int, _port("brain, etcd's API.")] = DEFAULT_PORTS.brain,
     brain_health_port: Annotated[int, _port("brain's health and metrics.")] = DEFAULT_PORTS.brain_health,
     controller_manager_port: Annotated[int, _port("kube-controller-manager.")] = DEFAULT_PORTS.controller_manager,
     scheduler_port: Annotated[int, _port("kube-scheduler.")] = DEFAULT_PORTS.scheduler,
+    gateway_port: Annotated[int, _port("The gateway, which the kubeconfig names.")] = DEFAULT_PORTS.gateway,
+    gateway_health_port: Annotated[int, _port("The gateway's health and metrics.")] = DEFAULT_PORTS.gateway_health,
 ) -> None:
-    """Run a Kubernetes control plane on brain: everything on this machine, on loopback, with its own certificates.
+    """Run a Kubernetes control plane on brain, behind the gateway: all on this machine, on loopback, with certificates.
 
     Ctrl-C stops it; what was stored is there again at the next start.
     """
@@ -84,6 +86,8 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
         brain_health=brain_health_port,
         controller_manager=controller_manager_port,
         scheduler=scheduler_port,
+        gateway=gateway_port,
+        gateway_health=gateway_health_port,
     )
     suffix = "" if dir is None else f" --dir {dir}"
     start(Start(_layout(dir), ports, kube_version, kube_bin, detach, suffix))

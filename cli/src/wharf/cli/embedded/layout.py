@@ -1,6 +1,7 @@
 """The directory of an embedded system: what lies where, and that nobody else can read it.
 
     DIR/kubeconfig        the administrator's way in
+    DIR/clusters/         what the gateway serves: wharf.yaml, and whatever else is put there
     DIR/pki/              authorities, certificates, keys
     DIR/data/brain/       the store
     DIR/logs/<part>.log   one per part, and supervisor.log
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_OURS: Final = frozenset(("kubeconfig", "pki", "data", "logs", "run"))
+_OURS: Final = frozenset(("kubeconfig", "clusters", "pki", "data", "logs", "run"))
 _LARGE_LOG: Final = 64 * 1024 * 1024  # bytes; a log past it is set aside at the next start
 
 
@@ -40,6 +41,10 @@ class Layout:
     @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
+
+    @property
+    def clusters(self) -> Path:
+        return self.root / "clusters"
 
     @property
     def pki(self) -> Path:
@@ -73,7 +78,7 @@ class Layout:
                     "choose an empty or new directory with --dir"
                 )
             self.root.chmod(0o700)
-            for name in ("pki", "data", "logs", "run"):
+            for name in ("clusters", "pki", "data", "logs", "run"):
                 (self.root / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise LayoutError(f"{error.filename or self.root} cannot be used: {error.strerror}") from error

@@ -18,6 +18,7 @@ BRAIN: Final = "brain"
 APISERVER: Final = "kube-apiserver"
 CONTROLLERS: Final = "kube-controller-manager"
 SCHEDULER: Final = "kube-scheduler"
+GATEWAY: Final = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class Ports:
     brain_health: int = 2381
     controller_manager: int = 10257
     scheduler: int = 10259
+    gateway: int = 6443
+    gateway_health: int = 6442
 
     def chosen(self) -> Ports:
         """The same with every 0 replaced."""
@@ -41,6 +44,8 @@ class Ports:
             Port(part=BRAIN, number=self.brain_health, flag="--brain-health-port"),
             Port(part=CONTROLLERS, number=self.controller_manager, flag="--controller-manager-port"),
             Port(part=SCHEDULER, number=self.scheduler, flag="--scheduler-port"),
+            Port(part=GATEWAY, number=self.gateway, flag="--gateway-port"),
+            Port(part=GATEWAY, number=self.gateway_health, flag="--gateway-health-port"),
         ]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wharf.cli.embedded.gateway import DIRECT, gateway
 from wharf.cli.embedded.layout import Layout
 from wharf.cli.embedded.plan import Health, Part
 from wharf.cli.embedded.ports import APISERVER, BRAIN, CONTROLLERS, LOOPBACK, SCHEDULER, Ports
@@ -34,7 +35,8 @@ def build(layout: Layout, ports: Ports, binaries: Mapping[str, Binary]) -> list[
     pki = layout.pki / "kube"
     server = f"https://{LOOPBACK}:{ports.apiserver}"
     files = credentials.prepare(pki)
-    credentials.kubeconfig(pki, layout.kubeconfig, server, credentials.ADMIN)
+    front = gateway(layout, ports, server, files)
+    credentials.kubeconfig(pki, layout.kubeconfig, front.endpoint, credentials.ADMIN, {DIRECT: server})
     brain, store = _brain(layout, ports)
     options = ApiserverOptions(port=ports.apiserver)
     one = binaries[APISERVER]
@@ -47,7 +49,7 @@ def build(layout: Layout, ports: Ports, binaries: Mapping[str, Binary]) -> list[
         after=(BRAIN,),
         stop_within=30.0,
     )
-    rest = []
+    rest = []  # they go to kube-apiserver itself: what keeps the cluster alive does not hang on the gateway
     for name, identity, line, port in (
         (CONTROLLERS, credentials.CONTROLLER_MANAGER, argv.controller_manager, ports.controller_manager),
         (SCHEDULER, credentials.SCHEDULER, argv.scheduler, ports.scheduler),
@@ -64,7 +66,7 @@ def build(layout: Layout, ports: Ports, binaries: Mapping[str, Binary]) -> list[
                 after=(APISERVER,),
             )
         )
-    return [brain, apiserver, *rest]
+    return [brain, apiserver, front, *rest]
 
 
 def _brain(layout: Layout, ports: Ports) -> tuple[Part, EtcdAccess]:

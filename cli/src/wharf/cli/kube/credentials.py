@@ -5,7 +5,7 @@ Invariant: calling it again over the same folder changes nothing that is still v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,10 @@ def client_pair(folder: Path, identity: Identity) -> KeyPair:
     return Authority(folder).client(identity.name, identity.user, identity.groups)
 
 
-def kubeconfig(folder: Path, path: Path, server: str, identity: Identity) -> Path:
-    """A kubeconfig for an identity, signed by the authority in `folder`."""
+def kubeconfig(
+    folder: Path, path: Path, server: str, identity: Identity, others: Mapping[str, str] | None = None
+) -> Path:
+    """A kubeconfig for an identity, signed by the authority in `folder`; `others`: further contexts, name → server."""
     authority = Authority(folder)
     pair = authority.client(identity.name, identity.user, identity.groups)
-    return write(path, access(server, authority.cert, pair, identity.user))
+    return write(path, access(server, authority.cert, pair, identity.user, others))

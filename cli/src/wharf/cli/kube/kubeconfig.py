@@ -1,4 +1,6 @@
-"""Kubeconfig files: one cluster, one user, one context, everything inline so that the file can be carried away.
+"""Kubeconfig files: one user of one cluster, everything inline so that the file can be carried away.
+
+Where there are several ways to the cluster, each is a context; the first is the current one.
 
 Invariant: `render` is pure; `write` makes the file readable by its owner only, since it holds a key.
 """
@@ -7,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -23,22 +26,25 @@ class Access:
     cert: bytes
     key: bytes
     user: str
+    others: Mapping[str, str] = field(default_factory=dict)  # further servers that lead to the same cluster, by name
 
 
-def access(server: str, ca: Path, pair: KeyPair, user: str) -> Access:
+def access(server: str, ca: Path, pair: KeyPair, user: str, others: Mapping[str, str] | None = None) -> Access:
     """An `Access` from files."""
-    return Access(server, ca.read_bytes(), pair.cert.read_bytes(), pair.key.read_bytes(), user)
+    return Access(server, ca.read_bytes(), pair.cert.read_bytes(), pair.key.read_bytes(), user, others or {})
 
 
 def render(one: Access, *, cluster: str = "wharf") -> str:
     """The text of a kubeconfig."""
-    context = f"{one.user}@{cluster}"
+    authority = _inline(one.ca)
+    servers = {cluster: one.server, **one.others}
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": cluster, "cluster": {"server": one.server, "certificate-authority-data": _inline(one.ca)}}
+                {"name": name, "cluster": {"server": server, "certificate-authority-data": authority}}
+                for name, server in servers.items()
             ],
             "users": [
                 {
@@ -46,8 +52,10 @@ def render(one: Access, *, cluster: str = "wharf") -> str:
                     "user": {"client-certificate-data": _inline(one.cert), "client-key-data": _inline(one.key)},
                 }
             ],
-            "contexts": [{"name": context, "context": {"cluster": cluster, "user": one.user}}],
-            "current-context": context,
+            "contexts": [
+                {"name": f"{one.user}@{name}", "context": {"cluster": name, "user": one.user}} for name in servers
+            ],
+            "current-context": f"{one.user}@{cluster}",
         },
         sort_keys=False,
     )
