@@ -7,6 +7,7 @@ letting what is under way end where it is. Invariant: after `update` raised, the
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ _PROBE_BODY: Final = 64 * 1024
 OWN_USER: Final = User("wharf-gateway", (AUTHENTICATED,))  # give it RBAC for reviews (system:auth-delegator)
 
 _log = get_log("gateway.cluster")
+_generations = itertools.count(1)  # of compiled versions, all clusters'
 
 
 class ClusterRuntime:
@@ -96,6 +98,7 @@ class ClusterRuntime:
 
     def _compile(self, spec: UpstreamCluster, before: UpstreamCluster | None) -> None:
         self.spec = spec
+        self.generation = next(_generations)
         self.router = Router(spec.policies)
         self.policies = spec.policies
         if before is None or before.authentication != spec.authentication or before.upstream != spec.upstream:

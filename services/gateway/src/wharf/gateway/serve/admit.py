@@ -18,9 +18,10 @@ from wharf.gateway.limits.lists import inject_limit, is_unpaged
 from wharf.gateway.limits.outcome import FREE, Refused, Ticket, who_asks
 from wharf.gateway.serve import answers
 from wharf.gateway.serve.answers import Answer, Reason
+from wharf.gateway.serve.context import ClientContext, Prepared
 from wharf.gateway.serve.dispatch import dispatch
 from wharf.gateway.serve.flight import Flight
-from wharf.gateway.serve.headers import REQUEST_FILTERS, TRACEPARENT, WEBSOCKET_PROTOCOL, ClientAddress
+from wharf.gateway.serve.headers import REQUEST_FILTERS, TRACEPARENT, WEBSOCKET_PROTOCOL
 from wharf.gateway.serve.host import Host
 from wharf.gateway.serve.upgrade import upgrade
 from wharf.wire.web import Exchange
@@ -62,12 +63,26 @@ def refuse_early(host: Host, exchange: Exchange, cluster: str, answer: Answer) -
 
 
 def _authenticate(flight: Flight) -> None:
-    outcome = flight.cluster.authenticator.authenticate(flight.exchange)
+    exchange, cluster = flight.exchange, flight.cluster
+    prepared = _context(flight).recall(exchange, cluster, flight.host.now())
+    if prepared is not None and flight.span is None:
+        _known(flight, prepared)
+        return
+    outcome = cluster.authenticator.authenticate(exchange)
     if isinstance(outcome, Pending):
         resolve = outcome.resolve
         _later(flight, lambda: _resolve(flight, resolve()))
     else:
         _authenticated(flight, outcome)
+
+
+def _context(flight: Flight) -> ClientContext:
+    connection = flight.exchange.connection
+    context = connection.context
+    if context is None:
+        context = connection.context = ClientContext(connection.peer.address, flight.host.proxies)
+    found: ClientContext = context
+    return found
 
 
 async def _resolve(flight: Flight, asked: Coroutine[Any, Any, Authenticated | Answer]) -> None:
@@ -84,32 +99,43 @@ def _authenticated(flight: Flight, outcome: Authenticated | Answer) -> None:
     if isinstance(outcome, Answer):
         flight.refuse(outcome)
         return
-    exchange, cluster = flight.exchange, flight.cluster
-    flight.user, flight.lane = outcome.user, outcome.lane
-    if outcome.acting is not outcome.real:
-        flight.impersonated = outcome.acting.name
+    context = _context(flight)
+    prepared = _prepare(flight, outcome, context)
+    if flight.span is None:
+        context.remember(flight.exchange, flight.cluster, prepared, flight.host.now())
+    _known(flight, prepared)
+
+
+def _prepare(flight: Flight, outcome: Authenticated, context: ClientContext) -> Prepared:
+    """What goes upstream of the client's own headers, and what of ours."""
+    exchange, cluster, span = flight.exchange, flight.cluster, flight.span
+    token = 0
+    extra = (*context.address.headers(exchange), *outcome.headers)
     if outcome.lane is Lane.TOKEN:
-        flight.token = hash_token(exchange.header(b"authorization") or exchange.header(WEBSOCKET_PROTOCOL) or b"")
-    span = flight.span
-    flight.request_filter = REQUEST_FILTERS[outcome.forward_authorization, span is None, outcome.subprotocols is None]
-    extra = (*_address(flight).headers(exchange), *outcome.headers)
-    if outcome.lane is not Lane.TOKEN:
+        token = hash_token(exchange.header(b"authorization") or exchange.header(WEBSOCKET_PROTOCOL) or b"")
+    else:
         extra += cluster.own_headers
     if span is not None:
         extra += ((TRACEPARENT, span.traceparent()),)
     if outcome.subprotocols:
         extra += ((WEBSOCKET_PROTOCOL, outcome.subprotocols),)
-    flight.extra = extra
+    return Prepared(
+        outcome.user,
+        outcome.lane,
+        REQUEST_FILTERS[outcome.forward_authorization, span is None, outcome.subprotocols is None],
+        extra,
+        token,
+        outcome.acting.name if outcome.acting is not outcome.real else None,
+    )
+
+
+def _known(flight: Flight, prepared: Prepared) -> None:
+    """It is clear who asks."""
+    flight.user, flight.lane, flight.token = prepared.user, prepared.lane, prepared.token
+    flight.request_filter, flight.extra = prepared.request_filter, prepared.extra
+    if prepared.impersonated is not None:
+        flight.impersonated = prepared.impersonated
     _route(flight)
-
-
-def _address(flight: Flight) -> ClientAddress:
-    connection = flight.exchange.connection
-    found = connection.context
-    if found is None:
-        found = connection.context = ClientAddress(connection.peer.address, flight.host.proxies)
-    address: ClientAddress = found
-    return address
 
 
 def _route(flight: Flight) -> None:
@@ -150,6 +176,8 @@ def _limit(flight: Flight, cost: float) -> None:
             _admitted(flight, outcome)
 
         _later(flight, wait)
+        if flight.task is not None:
+            cluster.pacer.bind(waiting, flight.task)
 
 
 def _admitted(flight: Flight, outcome: Ticket | Refused) -> None:

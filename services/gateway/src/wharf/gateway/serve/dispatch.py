@@ -5,7 +5,7 @@ Invariant: for every `members.started` here there is one `members.finished`, wha
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from wharf.gateway.api.shapes import Key
 from wharf.gateway.authn import Lane
@@ -20,10 +20,15 @@ from wharf.gateway.upstreams.outliers import outcome_of
 from wharf.gateway.upstreams.retry import may_retry
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
+from wharf.wire.coupled import Coupled
+from wharf.wire.pool import HTTP2
 from wharf.wire.relay import Relay
 from wharf.wire.web import Failure, Fault, Link
 
 HASH: Final = "ConsistentHash"
+if TYPE_CHECKING:
+    from wharf.wire._http import HttpClientSession, HttpServerStream
+
 _DROP_HEAD_AFTER: Final = frozenset(("watch",))  # requests that live long enough for their headers to matter
 
 
@@ -103,24 +108,43 @@ def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
         give_back(flight, endpoint, 0, None)
         flight.cancelled()
         return
-    relay = flight.relay
-    if relay is None:
-        relay = flight.relay = Relay(
-            exchange,
-            request_filter=flight.request_filter,
-            response_filter=RESPONSE_FILTER,
-            on_done=lambda relay, failure: _done(flight, relay, failure),
-            clean_end=flight.info.verb == "watch",
-            replay_max=cluster.spec.retry.body_max,
-            response_headers=response_headers(cluster, endpoint),
-        )
     pools: Pools = endpoint.pools
-    relay.start(link, pools.authority, flight.extra, scheme=pools.scheme, target=flight.target)
+    if not exchange.body_expected and link.version == HTTP2 == exchange.connection.version and flight.target is None:
+        coupled = Coupled(cast("HttpServerStream", exchange), lambda relay, failure: _done(flight, relay, failure))
+        flight.relay = coupled
+        coupled.start(
+            cast("HttpClientSession", link),
+            pools.authority,
+            flight.request_filter,
+            flight.extra,
+            RESPONSE_FILTER,
+            response_headers(cluster, endpoint),
+            flight.info.verb == "watch",
+        )
+    else:
+        _relay(flight, endpoint).start(link, pools.authority, flight.extra, scheme=pools.scheme, target=flight.target)
     if flight.info.verb in _DROP_HEAD_AFTER and not cluster.logs(flight.policy):
         exchange.drop_head()
 
 
-def _done(flight: Flight, relay: Relay, failure: Failure | None) -> None:
+def _relay(flight: Flight, endpoint: Endpoint) -> Relay:
+    """The one relay of a request, whatever it carries: it keeps the body for another attempt."""
+    relay = flight.relay
+    if isinstance(relay, Relay):
+        return relay
+    flight.relay = relay = Relay(
+        flight.exchange,
+        request_filter=flight.request_filter,
+        response_filter=RESPONSE_FILTER,
+        on_done=lambda relay, failure: _done(flight, relay, failure),
+        clean_end=flight.info.verb == "watch",
+        replay_max=flight.cluster.spec.retry.body_max,
+        response_headers=response_headers(flight.cluster, endpoint),
+    )
+    return relay
+
+
+def _done(flight: Flight, relay: Relay | Coupled, failure: Failure | None) -> None:
     """An attempt is over."""
     endpoint = flight.endpoint
     if endpoint is None or flight.ended:
@@ -135,7 +159,7 @@ def _done(flight: Flight, relay: Relay, failure: Failure | None) -> None:
         _answered(flight, endpoint, relay, failure)
 
 
-def _answered(flight: Flight, endpoint: Endpoint, relay: Relay, failure: Failure | None) -> None:
+def _answered(flight: Flight, endpoint: Endpoint, relay: Relay | Coupled, failure: Failure | None) -> None:
     """The client has an answer, whole unless there is a failure."""
     cluster, info = flight.cluster, flight.info
     host = flight.host

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wharf.gateway.cluster.runtime import ClusterRuntime
     from wharf.gateway.serve.host import Host
     from wharf.wire._http import HeaderFilter
+    from wharf.wire.coupled import Coupled
     from wharf.wire.relay import Relay
     from wharf.wire.splice import Splice
 
@@ -34,61 +35,37 @@ NOTHING_PRIVATE: Final = REQUEST_FILTERS[(False, True, False)]
 
 
 class Flight:
-    """Mutable, for the loop thread. Which fields are set tells how far it has come."""
+    """Mutable, for the loop thread. Which fields are set tells how far it has come.
 
-    __slots__ = (
-        "attempts",
-        "avoid",
-        "cluster",
-        "deadline",
-        "ended",
-        "endpoint",
-        "exchange",
-        "extra",
-        "host",
-        "impersonated",
-        "info",
-        "lane",
-        "policy",
-        "reason",
-        "relay",
-        "request_filter",
-        "sent_at",
-        "span",
-        "splice",
-        "started_at",
-        "target",
-        "task",
-        "ticket",
-        "token",
-        "user",
-    )
+    Defaults are the class's own, so that what a request never comes to costs it nothing.
+    """
+
+    user: User = UNKNOWN
+    impersonated: str | None = None  # whom the user asked to be
+    lane: Lane = Lane.ANONYMOUS
+    token: int = 0  # a keyed hash of the credential that passes through; 0: none does
+    policy: Policy = UNROUTED
+    ticket: Ticket = FREE
+    extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
+    request_filter: HeaderFilter = NOTHING_PRIVATE  # which of the client's go
+    target: bytes | None = None  # instead of the client's own
+    endpoint: Endpoint | None = None  # a place is held there
+    avoid: tuple[Endpoint, ...] = ()  # failed it already
+    attempts: int = 0
+    sent_at: float = 0.0  # by the host's clock
+    deadline: float = 0.0  # loop time at which the answer's head is late; 0: never
+    relay: Relay | Coupled | None = None
+    splice: Splice | None = None
+    task: asyncio.Task[None] | None = None  # it waits for something
+    span: Span | None = None
+    reason: str = ""
+    ended: bool = False
 
     def __init__(
         self, host: Host, exchange: Exchange, cluster: ClusterRuntime, info: RequestInfo, started_at: float
     ) -> None:
         self.host, self.exchange, self.cluster, self.info = host, exchange, cluster, info
         self.started_at = started_at  # by the host's clock
-        self.user: User = UNKNOWN
-        self.impersonated: str | None = None  # whom the user asked to be
-        self.lane = Lane.ANONYMOUS
-        self.token = 0  # a keyed hash of the credential that passes through; 0: none does
-        self.policy: Policy = UNROUTED
-        self.ticket: Ticket = FREE
-        self.extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
-        self.request_filter: HeaderFilter = NOTHING_PRIVATE  # which of the client's go
-        self.target: bytes | None = None  # instead of the client's own
-        self.endpoint: Endpoint | None = None  # a place is held there
-        self.avoid: tuple[Endpoint, ...] = ()  # failed it already
-        self.attempts = 0
-        self.sent_at = 0.0  # by the host's clock
-        self.deadline = 0.0  # loop time at which the answer's head is late; 0: never
-        self.relay: Relay | None = None
-        self.splice: Splice | None = None
-        self.task: asyncio.Task[None] | None = None  # it waits for something
-        self.span: Span | None = None
-        self.reason = ""
-        self.ended = False
 
     def refuse(self, answer: Answer) -> None:
         """The gateway's own answer ends it."""

@@ -66,6 +66,11 @@ class ClientAddress:
         self._trusted = any(address in network for network in proxies if network.version == address.version)
         self._own = ((FORWARDED_FOR, str(address).encode()),)
 
+    @property
+    def varies(self) -> bool:
+        """Whether `headers` depends on the request."""
+        return self._trusted
+
     def headers(self, exchange: Exchange) -> tuple[Header, ...]:
         """X-Forwarded-For: the peer, after what a trusted proxy said."""
         if not self._trusted or not self._own:
