@@ -193,23 +193,20 @@ def test_edge_35_watches_have_a_class_of_their_own() -> None:
 
 
 def test_edge_35_watches_may_count_at_their_start_only() -> None:
-    limiter = Limiter([Schema("a", max_in_flight=1, qps=1.0, burst=9, watch_class=WatchClass.START)], 0.0)
-    watch = admitted(admit(limiter, "a", long_running=True))
-    assert isinstance(admit(limiter, "a"), Refused)
-    watch.started(0.0)
-    watch.started(0.0)
-    assert counts(limiter) == (1, 0, 0, 1)
-    never = admitted(admit(limiter, "a", long_running=True))
-    never.release(0.0)
-    watch.release(0.0)
-    watch.started(0.0)
-    assert counts(limiter) == (2, 0, 0, 0)
+    limiter = Limiter([Schema("a", max_in_flight=1, qps=1.0, burst=3, watch_class=WatchClass.START)], 0.0)
+    watches = [admitted(admit(limiter, "a", long_running=True)) for _ in range(2)]
+    assert counts(limiter) == (2, 0, 0, 2)
+    short = admitted(admit(limiter, "a"))
+    assert refused(admit(limiter, "a", long_running=True)).cause is Cause.RATE
+    assert refused(admit(limiter, "a", long_running=True, now=1.0)).cause is Cause.IN_FLIGHT
+    for ticket in (*watches, short):
+        ticket.release(1.0)
+    assert counts(limiter) == (3, 0, 0, 0)
 
 
 def test_edge_35_watches_may_count_like_any_request() -> None:
     limiter = Limiter([Schema("a", max_in_flight=1, watch_class=WatchClass.SAME)], 0.0)
     watch = admitted(admit(limiter, "a", long_running=True))
-    watch.started(0.0)
     assert isinstance(admit(limiter, "a"), Refused)
     watch.release(0.0)
     admitted(admit(limiter, "a"))

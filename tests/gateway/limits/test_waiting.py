@@ -236,3 +236,38 @@ def test_edge_35_a_task_cancelled_while_queued_leaks_nothing() -> None:
         pacer.close()
 
     asyncio.run(main())
+
+
+def test_edge_35_a_task_cancelled_before_it_began_to_wait_leaks_nothing() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([SLOT], loop.time())
+        pacer = Pacer(limiter)
+        held = take(limiter, "slot", now=loop.time())
+        outcome = limiter.admit(("slot",), NOBODY, False, 1.0, loop.time())
+        assert isinstance(outcome, Waiting)
+        task = asyncio.create_task(pacer.wait(outcome))
+        pacer.bind(outcome, task)
+        task.cancel()
+        held.release(loop.time())
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+        assert (queued(limiter), limiter.counts()[0].in_flight) == ([0], 0)
+        pacer.close()
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_came_before_anybody_waited_is_not_lost() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([SLOT], loop.time())
+        pacer = Pacer(limiter)
+        held = take(limiter, "slot", now=loop.time())
+        outcome = limiter.admit(("slot",), NOBODY, False, 1.0, loop.time())
+        assert isinstance(outcome, Waiting)
+        held.release(loop.time())
+        assert isinstance(await pacer.wait(outcome), Ticket)
+        pacer.close()
+
+    asyncio.run(main())

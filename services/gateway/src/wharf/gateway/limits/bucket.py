@@ -4,6 +4,9 @@ Tokens refill at the gate's rate up to its burst. A request that costs more than
 and leaves it in debt, so that the mean rate holds for large requests too. In a schema that is shared between processes
 the rate may be 0: then tokens and slots come from `Share`, which is told of every use.
 
+Long-running requests are counted apart in any case. By the schema's watch class they need only a place among
+themselves; or tokens and a free slot, which they do not keep; or what any request needs, for as long as they last.
+
 Invariant: `used` never passes `limit` by admission; a limit that shrinks below it admits nothing until enough is given
 back.
 """
@@ -131,10 +134,10 @@ class Bucket:
         else:
             if gate.rated:
                 self.tokens -= cost
-            if gate.counted:
-                self.in_flight.used += 1
             if long_running:
                 self.watches.used += 1
+            if gate.counted and not (long_running and gate.start_only):
+                self.in_flight.used += 1
         if self.share is not None:
             if cause is None:
                 self.share.spent(cost, now)
@@ -151,7 +154,7 @@ class Bucket:
                 return
         if gate.rated:
             self.tokens += cost
-        if gate.counted:
+        if gate.counted and not (long_running and gate.start_only):
             self.in_flight.used -= 1
         if self.share is not None:
             self.share.returned(cost)
@@ -161,9 +164,8 @@ class Bucket:
         gate = self.gate
         if not long_running:
             return Ticket((self.in_flight,)) if gate.counted else FREE
-        if gate.separate or not gate.counted:
-            return Ticket((self.watches,))
-        return Ticket((self.watches,), (self.in_flight,)) if gate.start_only else Ticket((self.watches, self.in_flight))
+        holds_both = gate.counted and not gate.separate and not gate.start_only
+        return Ticket((self.watches, self.in_flight)) if holds_both else Ticket((self.watches,))
 
     def freed(self, now: float) -> None:
         """Something was given back."""

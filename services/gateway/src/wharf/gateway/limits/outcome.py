@@ -66,22 +66,13 @@ class Held(Protocol):
 class Ticket:
     """Admission of one request."""
 
-    __slots__ = ("_held", "_until_started")
+    __slots__ = ("_held",)
 
-    def __init__(self, held: tuple[Held, ...], until_started: tuple[Held, ...] = ()) -> None:
+    def __init__(self, held: tuple[Held, ...]) -> None:
         self._held = held
-        self._until_started = until_started
-
-    def started(self, now: float) -> None:
-        """A long-running request is answered from now on: what counts at its start only is given back."""
-        held, self._until_started = self._until_started, ()
-        for one in held:
-            one.give(now)
 
     def release(self, now: float) -> None:
         """The request is over, in whatever way. Later calls do nothing."""
-        if self._until_started:
-            self.started(now)
         held, self._held = self._held, ()
         for one in held:
             one.give(now)
@@ -90,8 +81,7 @@ class Ticket:
     def joined(cls, tickets: Sequence[Ticket]) -> Ticket:
         """One for what several hold."""
         held = tuple(one for ticket in tickets for one in ticket._held)
-        until_started = tuple(one for ticket in tickets for one in ticket._until_started)
-        return cls(held, until_started) if held or until_started else FREE
+        return cls(held) if held else FREE
 
 
 FREE: Final = Ticket(())  # nothing to give back

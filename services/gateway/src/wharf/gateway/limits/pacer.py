@@ -7,7 +7,7 @@ the same moment.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from wharf.gateway.limits.limiter import Limiter
 from wharf.gateway.limits.waiting import Outcome, Waiting
@@ -25,6 +25,8 @@ class Pacer:
 
     async def wait(self, waiting: Waiting) -> Outcome:
         """What becomes of it. Cancelling this cancels that."""
+        if waiting.outcome is not None:  # since it was put off and before this ran
+            return waiting.outcome
         done: asyncio.Future[Outcome] = self._loop.create_future()
         waiting.on_done = lambda outcome: None if done.done() else done.set_result(outcome)
         try:
@@ -32,6 +34,15 @@ class Pacer:
         except asyncio.CancelledError:
             waiting.cancel(self._loop.time())
             raise
+
+    def bind(self, waiting: Waiting, task: asyncio.Task[Any]) -> None:
+        """Cancelling `task` cancels the waiter, also before the task has come to `wait`."""
+
+        def over(done: asyncio.Task[Any]) -> None:
+            if done.cancelled():
+                waiting.cancel(self._loop.time())
+
+        task.add_done_callback(over)
 
     def close(self) -> None:
         """Stop the timer; who still waits is not told any more."""
