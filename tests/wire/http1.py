@@ -155,8 +155,9 @@ class Served:
 
     @property
     def closes(self) -> bool:
-        """Whether the shell would close or drop the connection now."""
-        return self.port.aborted or self.port.closed or self.session.finished
+        """Whether the shell would close or drop the connection now, or waits only for the client to end."""
+        lingers = self.session.terminating and self.port.eof
+        return self.port.aborted or self.port.closed or self.session.finished or lingers
 
     def feed(self, data: bytes) -> bytes:
         """Bytes of the client; what the server wrote."""

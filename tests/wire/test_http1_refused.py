@@ -20,6 +20,11 @@ def request(*lines: bytes, first: bytes = b"POST /x HTTP/1.1", body: bytes = b""
     return first + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
+def status_of(answer: bytes) -> int:
+    """0: no answer, for who would not understand one."""
+    return int(answer.removeprefix(b"HTTP/1.1 ")[:3]) if answer else 0
+
+
 REFUSED: dict[str, tuple[int, bytes]] = {
     # where a body ends
     "length and coding": (400, request(b"Host: a", b"Content-Length: 4", b"Transfer-Encoding: chunked")),
@@ -95,9 +100,10 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "version in lower case": (400, request(b"Host: a", first=b"GET / http/1.1")),
     "no version number": (505, request(b"Host: a", first=b"GET / HTTP/")),
     "HTTP/2's preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    "TLS": (400, bytes.fromhex("160301020001000100")),
-    "SSH": (400, b"\x00\x00"),
-    "digits": (400, b"12345\r\n\r\n"),
+    "another protocol": (0, request(b"Host: a", first=b"HELLO from SMTP")),
+    "TLS": (0, bytes.fromhex("160301020001000100")),
+    "zeros": (0, b"\x00\x00"),
+    "digits": (0, b"12345\r\n\r\n"),
     # expectations
     "unknown expectation": (417, request(b"Host: a", b"Content-Length: 1", b"Expect: coffee")),
     # sizes
@@ -114,8 +120,8 @@ def test_refused_heads(name: str) -> None:
     status, data = REFUSED[name]
     served = Served(limits=SMALL)
     answer = served.feed(data + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
-    assert b"connection: close\r\n" in answer
+    assert status_of(answer) == status
+    assert not answer or b"connection: close\r\n" in answer
     assert served.seen == []
     assert served.session.violation
     assert served.closes
@@ -127,7 +133,7 @@ def test_refused_heads_byte_by_byte(name: str) -> None:
     status, data = REFUSED[name]
     served = Served(limits=SMALL)
     answer = b"".join(served.feed(data[at : at + 1]) for at in range(len(data)))
-    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert status_of(answer) == status
     assert served.seen == []
     assert served.closes
 
@@ -259,7 +265,7 @@ def test_refusals_do_not_depend_on_how_bytes_arrive(cuts: list[int], name: str) 
     status, data = REFUSED[name]
     served = Served(limits=SMALL)
     answer = b"".join(served.feed(piece) for piece in pieces(data, cuts))
-    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert status_of(answer) == status
 
 
 def test_pieces_are_whole() -> None:

@@ -265,6 +265,31 @@ def test_answer_before_an_endless_chunked_body_closes_at_a_bound() -> None:
     assert served.closes
 
 
+def test_last_answer_is_not_destroyed_by_what_the_client_still_sends() -> None:
+    """Closed with bytes unread, TCP would reset: the end is said, and the rest read and dropped."""
+    served = Served(say_ok)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"
+    for stream, answer in ((head, CLOSING), (b"nonsense\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n")):
+        served = Served(say_ok)
+        assert served.feed(stream).startswith(answer)
+        assert served.port.eof
+        assert served.session.terminating
+        assert not served.session.finished
+        assert served.feed(b"x" * 100_000) == b""
+        assert (served.session.held, served.session.finished, served.port.reading) == (0, False, True)
+        served.eof()
+        assert served.session.finished
+
+
+def test_patience_with_what_the_client_still_sends_ends() -> None:
+    served = Served(say_ok, limits=Http1Limits(linger_max=1000))
+    served.feed(b"nonsense\r\n\r\n")
+    served.feed(b"x" * 1000)
+    assert not served.session.finished
+    served.feed(b"x")
+    assert served.session.finished
+
+
 # --- back-pressure
 def test_transport_that_takes_nothing_makes_the_exchange_wait() -> None:
     limits = Http1Limits(write_high=1000, write_low=100)

@@ -43,6 +43,10 @@ class Malformed(Exception):
         self.status = status
 
 
+class NotHttp(Malformed):
+    """The first line is no HTTP request line: whoever this is would not understand an answer."""
+
+
 class RequestHead(NamedTuple):
     """A request's head. `length` None and not `chunked`: no body."""
 
@@ -189,6 +193,8 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
         raise Malformed(HTTPStatus.BAD_REQUEST, "malformed request line")
     method, target, version = parts
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        if version[:5].upper() != b"HTTP/":
+            raise NotHttp(HTTPStatus.BAD_REQUEST, "not HTTP")
         if not version.startswith(b"HTTP/"):
             raise Malformed(HTTPStatus.BAD_REQUEST, "malformed request line")
         raise Malformed(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP version is neither 1.1 nor 1.0")

@@ -51,6 +51,9 @@ class Http1Session(ABC):
         self._turn_left = _MESSAGES_A_TURN
         self._ended = False
         self._cut = False
+        self._lingering = False
+        self._end_said = False
+        self._dropped = 0  # bytes read while lingering
         self._closing = False  # announce_shutdown
 
     # --- what a role says
@@ -77,7 +80,7 @@ class Http1Session(ABC):
 
     @property
     def finished(self) -> bool:
-        return self._ended and (self._cut or not self._out)
+        return self._ended and (self._cut or not (self._out or self._lingering))
 
     def receive(self, data: bytes) -> None:
         """Bytes from the peer, looked at by the next `pump`."""
@@ -85,10 +88,14 @@ class Http1Session(ABC):
         if not self._ended:
             self._data = self._data[self._at :] + data if self._at < len(self._data) else data
             self._at = 0
+        elif self._lingering:
+            self._dropped += len(data)
+            self._lingering = self._dropped <= self.limits.linger_max
 
     def receive_eof(self) -> None:
         """The peer sends no more; `pump` follows."""
         self._eof = True
+        self._lingering = False
         self.wake()
 
     def pump(self) -> None:
@@ -163,9 +170,16 @@ class Http1Session(ABC):
             self._ended = True
             self.wake()
 
+    def linger(self) -> None:
+        """`end`, while the peer is still sending: closed with bytes unread, TCP would reset, and what was written last
+        might never be read. So say the end and drop what comes, until the peer ends too or the shell loses patience."""
+        self._lingering = not self._ended and not self._eof and self.port is not None
+        self.end()
+
     def cut(self) -> None:
         """Drop the connection: what is queued is lost on purpose."""
         self._cut = True
+        self._lingering = False
         self._out.clear()
         self.queued = 0
         self.end()
@@ -193,6 +207,9 @@ class Http1Session(ABC):
             self.queued = 0
             self.bytes_out += len(data)
             self.write(data)
+        if self._lingering and not self._end_said and self.port is not None:
+            self._end_said = True
+            self.port.write_eof()
         more = self.tunnel.on_written() if self.tunnel is not None else self._on_written()
         if self._crowded and not self.paused and not self._out:
             self._crowded = False

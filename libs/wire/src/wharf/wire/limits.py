@@ -19,6 +19,7 @@ class Http1Limits:
     chunk_overhead_max: int = 16 * 1024  # extensions and tiny chunks beyond what the data they carry excuses
     body_held_max: int = 256 * 1024  # received, not taken: beyond, reading pauses
     discard_max: int = 256 * 1024  # rest of a request body nobody wants any more, read to keep the connection
+    linger_max: int = 4 * 1024 * 1024  # read and dropped behind a last response, so that a reset does not destroy it
     informs_max: int = 32  # interim responses before the final one
     write_high: int = 256 * 1024  # bytes waiting for the transport: `writable` ends here
     write_low: int = 64 * 1024  # and comes back here

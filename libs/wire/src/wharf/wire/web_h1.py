@@ -23,7 +23,7 @@ from wharf.wire.h1_encode import (
     encode_switch,
     plan_response,
 )
-from wharf.wire.h1_head import Malformed, RequestHead, describe_noise, find_head, parse_request_head
+from wharf.wire.h1_head import Malformed, NotHttp, RequestHead, describe_noise, find_head, parse_request_head
 from wharf.wire.h1_session import Http1Session, RawTunnel
 from wharf.wire.limits import Http1Limits
 from wharf.wire.web import Exchange, Header, Headers, ServedConnection, Tunnel
@@ -310,7 +310,7 @@ class Http1ServerSession(Http1Session):
         if self._at < len(data):
             noise = describe_noise(data[self._at : self._at + 1])
             if noise is not None:
-                raise Malformed(HTTPStatus.BAD_REQUEST, noise)
+                raise NotHttp(HTTPStatus.BAD_REQUEST, noise)
             end = find_head(data, self._at, self.limits)
             if end >= 0:
                 self._open(parse_request_head(data[self._at : end], self.limits), end)
@@ -355,7 +355,7 @@ class Http1ServerSession(Http1Session):
         else:
             self._discarded += len(piece)
             if self._discarded > self.limits.discard_max:
-                self.end()
+                self.linger()
         return True
 
     def _hand_out(self, exchange: Http1Exchange, body: BodyReader, piece: bytes) -> None:
@@ -382,6 +382,9 @@ class Http1ServerSession(Http1Session):
         if not answerable:
             self.cut()
             return
+        if isinstance(error, NotHttp):
+            self.end()
+            return
         text = b"%d %b: %b\n" % (error.status, error.status.phrase.encode(), str(error).encode())
         plan = plan_response(
             error.status,
@@ -392,7 +395,7 @@ class Http1ServerSession(Http1Session):
             keep_alive=False,
         )
         self.queue(plan.head + text)
-        self.end()
+        self.linger()
 
     # --- writing
     def _on_written(self) -> bool:
@@ -401,9 +404,13 @@ class Http1ServerSession(Http1Session):
             return False
         self._exchange = None
         callback = exchange.on_complete
+        more_comes = self._body is not None or self.held > 0
         behind_upgrade = exchange.wants_upgrade and self.held > 0  # whoever sent that thought it had a tunnel
         if self._refusing or not exchange.keep_alive or behind_upgrade:
-            self.end()
+            if more_comes:
+                self.linger()
+            else:
+                self.end()
         exchange.close()
         if callback is not None:
             callback()
