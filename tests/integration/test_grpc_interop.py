@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.wire_server import Served, serve_interop
+from integration.wire_server import Served, serve_program
 from wharf.cli.kube.binaries import locate
 
 CASES = (
@@ -37,7 +37,7 @@ LOAD_CONFIG = '{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve_interop(tmp_path_factory.mktemp("interop"), request.param) as found:
+    with serve_program("wire.interop_server", tmp_path_factory.mktemp("interop"), request.param) as found:
         yield found
 
 

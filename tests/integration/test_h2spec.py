@@ -7,16 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from integration.wire_server import serve_interop
+from integration.wire_server import serve_program
 from wharf.cli.kube.binaries import locate
 
 CASES = 146
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_h2spec_passes_whole(tls: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["wire.interop_server", "wire.web_echo"])
+def test_h2spec_passes_whole(program: str, tls: bool, tmp_path: Path) -> None:
     tool = locate("h2spec")
-    with serve_interop(tmp_path, tls) as served:
+    with serve_program(program, tmp_path, tls) as served:
         command = [str(tool), "--strict", "-h", "127.0.0.1", "-p", str(served.port), "-o", "2"]
         done = subprocess.run(
             [*command, *(["-t", "-k"] if tls else [])], capture_output=True, text=True, timeout=300, check=False

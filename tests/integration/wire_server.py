@@ -1,4 +1,4 @@
-"""The interop test service as a process of its own, for strangers' tools to talk to."""
+"""The wire's servers as processes of their own, for strangers' tools to talk to."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve_interop(folder: Path, tls: bool) -> Iterator[Served]:
-    """The service on a free port, ended afterwards."""
+def serve_program(program: str, folder: Path, tls: bool) -> Iterator[Served]:
+    """`wire.interop_server` (gRPC) or `wire.web_echo` on a free port, ended afterwards."""
     arguments: list[str] = []
     ca_file = None
     if tls:
@@ -32,7 +32,7 @@ def serve_interop(folder: Path, tls: bool) -> Iterator[Served]:
         arguments, ca_file = [files.cert, files.key], authority.ca_file
     tests = Path(__file__).parent.parent
     process = subprocess.Popen(
-        [sys.executable, "-m", "wire.interop_server", *arguments],
+        [sys.executable, "-m", program, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(tests)},
