@@ -253,6 +253,7 @@ def test_numbers_may_change_meanwhile() -> None:
     for process in world.processes:
         process.limiter.update([], world.now)
     world.step(second(5))
+    assert not any(process.shares.gates for process in world.processes)
 
 
 def test_the_end_gives_everything_back() -> None:

@@ -271,3 +271,18 @@ def test_a_turn_that_came_before_anybody_waited_is_not_lost() -> None:
         pacer.close()
 
     asyncio.run(main())
+
+
+def test_the_end_of_a_cluster_lets_go_of_who_waits() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([SLOT, RATE], loop.time())
+        pacer = Pacer(limiter)
+        take(limiter, "slot", "rate", now=loop.time())
+        outcomes = [limiter.admit((name,), NOBODY, False, 1.0, loop.time()) for name in ("slot", "rate")]
+        turns = [asyncio.create_task(pacer.wait(one)) for one in outcomes if isinstance(one, Waiting)]
+        await asyncio.sleep(0)
+        pacer.close()
+        assert await asyncio.gather(*turns) == [FREE, FREE]
+
+    asyncio.run(main())

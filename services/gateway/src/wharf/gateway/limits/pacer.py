@@ -45,8 +45,9 @@ class Pacer:
         task.add_done_callback(over)
 
     def close(self) -> None:
-        """Stop the timer; who still waits is not told any more."""
+        """The cluster is gone: who waits is let go on, and what is shared with other processes is left."""
         self._limiter.on_due = None
+        self._limiter.update((), self._loop.time())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -52,6 +52,11 @@ class Shares:
         self._round_at = -math.inf
         self._failed_at = -math.inf
 
+    @property
+    def gates(self) -> int:
+        """Schemas of scope GLOBAL, of all clusters."""
+        return len(self._gates)
+
     def of(self, cluster: str) -> ClusterShares:
         """For the limiter of one cluster."""
         return ClusterShares(self, cluster)

@@ -100,11 +100,15 @@ class RedisShares:
         for ask in asks:
             words += (ask.kind.value, ask.limit, ask.rate, ask.used, ask.want)
         try:
-            answer = (await self._link.run(_EXCHANGE, keys, words)).value
+            replicas, *told = (await self._link.run(_EXCHANGE, keys, words)).value
+            grants = tuple(float(grant) for grant in told)
+            if len(grants) != len(asks):
+                raise ValueError(f"{len(grants)} answers")
+            return Answers(grants, int(replicas))
         except RedisUnavailable as error:
             raise SharesUnavailable(error.reason) from None
-        replicas, *grants = answer
-        return Answers(tuple(float(grant) for grant in grants), int(replicas))
+        except (TypeError, ValueError) as error:
+            raise SharesUnavailable(f"what Redis answers cannot be read: {error}") from None
 
     async def close(self) -> None:
         await self._link.close()
