@@ -294,6 +294,11 @@ def test_a_lost_connection_tells_sent_from_unsent() -> None:
         origin.client.request(b"GET", b"/", b"h", [])
     origin.client.close()
     origin.client.pump()
+    origin.client.announce_shutdown()
+    origin.client.refuse_streams()
+    origin.client.ping(bytes(8))
+    assert origin.client.terminating
+    assert origin.client.finished
 
 
 def test_a_peer_that_breaks_http2_loses_its_requests_by_protocol() -> None:

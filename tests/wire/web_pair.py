@@ -184,9 +184,10 @@ class Chain:
         self.told: list[tuple[str, Any]] = []
         self._proxy = proxy or pass_on
         self.back = Link(origin, limits=origin_limits, client_limits=back_limits)
-        self.front = Link(self._handle, limits=front_limits, client_limits=client_limits)
+        self.front = Link(self.serve, limits=front_limits, client_limits=client_limits)
 
-    def _handle(self, exchange: HttpServerStream) -> None:
+    def serve(self, exchange: HttpServerStream) -> None:
+        """The proxy's handler."""
         self.exchanges.append(exchange)
         self._proxy(self, exchange)
 
@@ -225,3 +226,34 @@ def pass_on(chain: Chain, exchange: HttpServerStream) -> None:
 
         exchange.on_data = data
         exchange.on_end = request.finish
+
+
+def answer(exchange: HttpServerStream) -> None:
+    """A small origin."""
+    exchange.respond(200, [(b"audit-id", b"7"), (b"warning", b"a"), (b"warning", b"b"), (b"x-internal", b"1")])
+    exchange.send(b"hello ")
+    exchange.send(b"world")
+    exchange.finish()
+
+
+class Held:
+    """An origin that keeps its exchanges for the test to answer."""
+
+    def __init__(self, respond: bool = False) -> None:
+        self.exchanges: list[HttpServerStream] = []
+        self.cancels: list[int] = []
+        self._respond = respond
+
+    def __call__(self, exchange: HttpServerStream) -> None:
+        self.exchanges.append(exchange)
+        exchange.on_cancel = lambda: self.cancels.append(exchange.id)
+        if self._respond:
+            exchange.respond(200, [(b"content-type", b"application/json")])
+
+
+def is_clean(chain: Chain) -> None:
+    """Nothing is left anywhere."""
+    for link in (chain.front, chain.back):
+        for session in (link.client, link.server):
+            assert session.streams == {}
+            assert session.held_bytes == session.unsent == 0

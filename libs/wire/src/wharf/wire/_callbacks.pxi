@@ -58,6 +58,8 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
                 stream.malformed = verdict == REJECT
                 return 0
         if stream.handle_header(name_at.base, name_at.len, value_at.base, value_at.len):
+            if flags & NGHTTP2_NV_FLAG_NO_INDEX:
+                stream.sensitive |= <uint64_t>1 << (stream.pair_count if stream.pair_count < 63 else 63)
             stream.store_pair(name, value)
         return 0
     except BaseException as error:

@@ -47,6 +47,8 @@ cdef size_t _put_pairs(size_t count, Stream source, HeaderFilter chosen) noexcep
             continue  # the authority is a pseudo-header
         if not chosen.drops(name.base, name.len, value.base, value.len):
             _put(count, name.base, name.len, value.base, value.len)
+            if source.sensitive and source.sensitive >> (at if at < 63 else 63) & 1:
+                _block[count].flags = NGHTTP2_NV_FLAG_NO_INDEX  # RFC 7541 §7.1.3: passed on as it came
             count += 1
     return count
 

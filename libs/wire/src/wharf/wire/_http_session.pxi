@@ -154,8 +154,7 @@ cdef class HttpClientSession(Session):
     def refuse_streams(self, uint32_t error_code=0, bytes debug=b""):
         """GOAWAY: the connection terminates when its requests are over."""
         self.leaving = True
-        if self.ng is not NULL:
-            Session.refuse_streams(self, error_code, debug)
+        Session.refuse_streams(self, error_code, debug)
 
     def close(self):
         """The transport is gone: every request fails, those not yet written out as UNSENT."""

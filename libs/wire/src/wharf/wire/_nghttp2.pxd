@@ -67,7 +67,7 @@ cdef extern from "nghttp2/nghttp2.h":
     int NGHTTP2_PING, NGHTTP2_GOAWAY, NGHTTP2_WINDOW_UPDATE
     int NGHTTP2_HCAT_REQUEST, NGHTTP2_HCAT_RESPONSE, NGHTTP2_HCAT_HEADERS
     int NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_DATA_FLAG_NO_COPY
-    int NGHTTP2_NV_FLAG_NONE, NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE
+    int NGHTTP2_NV_FLAG_NONE, NGHTTP2_NV_FLAG_NO_INDEX, NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE
     int NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_WOULDBLOCK
     int NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_BAD_CLIENT_MAGIC, NGHTTP2_ERR_FLOODED
     int NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_CANCEL
@@ -229,6 +229,7 @@ cdef class Stream:
     cdef readonly int32_t id
     cdef nghttp2_rcbuf **pairs
     cdef size_t pair_count, pair_capacity, header_bytes
+    cdef uint64_t sensitive  # bit n: pair n must never be indexed; the last bit stands for all beyond it
     cdef readonly bint oversized, remote_ended, local_ended, closed, head_submitted
     cdef bint in_trailers, was_reset, deferred, ending, is_ready
     # see _messages.pxi

@@ -407,11 +407,15 @@ cdef class Session:
 
     def announce_shutdown(self):
         """First GOAWAY of two: please open no more streams."""
+        if self.ng is NULL:
+            return
         nghttp2_submit_shutdown_notice(self.ng)
         self.wake()
 
     def refuse_streams(self, uint32_t error_code=0, bytes debug=b""):
         """Second GOAWAY: streams above the last one seen are not processed."""
+        if self.ng is NULL:
+            return
         nghttp2_submit_goaway(self.ng, 0, nghttp2_session_get_last_proc_stream_id(self.ng), error_code,
                               <const uint8_t *>PyBytes_AS_STRING(debug), len(debug))
         self.wake()
@@ -419,6 +423,8 @@ cdef class Session:
     def ping(self, bytes opaque not None):
         if len(opaque) != 8:
             raise ValueError("a PING carries 8 bytes")
+        if self.ng is NULL:
+            return
         nghttp2_submit_ping(self.ng, 0, <const uint8_t *>PyBytes_AS_STRING(opaque))
         self.wake()
 

@@ -95,6 +95,7 @@ cdef class Stream:
         PyMem_Free(self.pairs)
         self.pairs = NULL
         self.pair_count = self.pair_capacity = 0
+        self.sensitive = 0
         return 0
 
     cdef list header_list(self):
