@@ -19,7 +19,7 @@ from wharf.common.kube.kubeconfig import load_kubeconfig
 from wharf.gateway.api.crd import FILE
 from wharf.gateway.api.status import ServerSight, Sight, plan_status
 from wharf.gateway.sources.base import ClusterObjects
-from wharf.gateway.sources.kube import KubeSource
+from wharf.gateway.sources.kube import CLUSTERS, KubeSource
 from wharf.wire.client import HttpPool
 
 CRD = Path(__file__).resolve().parents[2] / FILE
@@ -67,7 +67,8 @@ def gateway_token(cluster: Cluster, namespace: str) -> Iterator[str]:
 class Home:
     """A source under way against the real API."""
 
-    def __init__(self, source: KubeSource, told: asyncio.Queue[ClusterObjects]) -> None:
+    def __init__(self, client: KubeClient, source: KubeSource, told: asyncio.Queue[ClusterObjects]) -> None:
+        self.client = client
         self.source = source
         self.told = told
 
@@ -83,11 +84,12 @@ async def watching(cluster: Cluster, token: str) -> AsyncIterator[Home]:
     pool = HttpPool(replace(access, cert_pem=b"", key_pem=b"").target())
     told: asyncio.Queue[ClusterObjects] = asyncio.Queue()
     headers = ((b"authorization", f"Bearer {token}".encode()),)
-    source = KubeSource(KubeClient(lambda: pool, lambda: headers), told.put_nowait)
+    client = KubeClient(lambda: pool, lambda: headers)
+    source = KubeSource(client, told.put_nowait)
     task = asyncio.create_task(source.run())
     try:
         async with asyncio.timeout(60):
-            yield Home(source, told)
+            yield Home(client, source, told)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -131,8 +133,8 @@ def test_edge_38_changes_of_objects_and_secrets_arrive_with_the_least_rights(
             assert objects.refused == ()
 
             sight = Sight("gw-a", objects.clusters[0].generation, (ServerSight("one", "https://10.0.0.1:6443", True),))
-            patches = plan_status(home.source.status_of("blue.example.com"), "blue.example.com", sight, 1_800_000_000.0)
-            await home.source.write_status("blue.example.com", patches)
+            for patch in plan_status({}, "blue.example.com", sight, 1_800_000_000.0):
+                await home.client.patch_status(f"{CLUSTERS}/blue.example.com", patch.document, apply_as=patch.manager)
             shown = await asyncio.to_thread(cluster.kubectl, "get", "uc", "blue.example.com")
             assert "1/1" in shown
 

@@ -148,6 +148,7 @@ BAD: dict[str, Bad] = {
     "url with user": Bad({"servers": [{"url": "https://a:b@c"}]}, "spec.servers[0].url", "https://"),
     "url of no address": Bad({"servers": [{"url": "https://[::zz]:1"}]}, "spec.servers[0].url"),
     "port out of range": Bad({"servers": [{"url": "https://a:65536"}]}, "spec.servers[0].url", server=False),
+    "port 0": Bad({"servers": [{"url": "https://a:0"}]}, "spec.servers[0].url", server=False),
     "weight too big": Bad({"servers": [{"url": "https://a", "weight": 1001}]}, "spec.servers[0].weight", "0 to 1000"),
     "weight negative": Bad({"servers": [{"url": "https://a", "weight": -1}]}, "spec.servers[0].weight", "0 to 1000"),
     "weight a fraction": Bad({"servers": [{"url": "https://a", "weight": 1.5}]}, "spec.servers[0].weight", "whole"),

@@ -155,6 +155,22 @@ def test_limits_are_global_where_theirs_were_meant_to_be(schema: Json, scope: st
     assert (word in told) if word else not told
 
 
+def test_a_policy_that_matches_nothing_is_left_out_and_paths_stay_theirs() -> None:
+    nothing = {"rules": [{"verbs": ["get"]}]}
+    converted = convert(theirs(dispatchPolicies=[nothing, {"rules": [{"verbs": ["get"]}, ALL]}]))
+    assert [one.name for one in cluster(converted).policies] == ["policy-2"]
+    assert "left out" in warned(converted, "spec.dispatchPolicies[0]")
+    wrong = {"rules": [{"verbs": ["get"]}, {**ALL, "verbs": ["lsit"]}]}
+    assert "spec.dispatchPolicies[1].rules[1].verbs[0]" in refused(theirs(dispatchPolicies=[nothing, wrong]))
+
+
+def test_plain_http_has_no_server_name_and_some_gates_stay_off() -> None:
+    one = theirs(servers=[{"endpoint": "http://10.0.0.1:8080"}], annotations={GATES: "Tracing=f"})
+    found = cluster(convert(one))
+    assert found.upstream.server_name == ""
+    assert found.tracing.ratio == 0
+
+
 def test_switches_of_the_annotation() -> None:
     converted = convert(theirs(annotations={GATES: "DenyAllRequests=true,Tracing=true"}))
     assert cluster(converted).features.deny_all
@@ -205,6 +221,7 @@ def test_logging_that_is_off_wins() -> None:
         (theirs("blue_green"), "metadata.name", "Kubernetes name"),
         (theirs(annotations={GATES: "Tracin=true"}), f"metadata.annotations[{GATES}]", "did you mean Tracing"),
         (theirs(annotations={GATES: "Tracing=maybe"}), f"metadata.annotations[{GATES}]", "boolean"),
+        (policy(rules=[{"verbs": ["get"]}]), "spec.dispatchPolicies", "no policy matches"),
         (theirs(dispatchPolicies=[{"rules": []}]), "spec.dispatchPolicies[0].rules", "1 to"),
     ],
 )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from gateway.api.documents import BAD, FULL, GOOD, PAIR, SECRET, Bad, document, policy, spec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,7 +183,19 @@ def test_inline_material_is_looked_into(tmp_path: Path) -> None:
     wrong = problems(document(spec(upstream=good | {"key": {"pem": text[other.key]}})))
     assert wrong == {"spec.upstream.key": "this is not the key of the certificate"}
     leaf = {"ca": {"pem": text[mine.cert]}}
-    assert parse(document(spec(upstream=leaf))).upstream.ca is not None  # no basicConstraints: a pinned certificate
+    assert parse(document(spec(upstream=leaf))).upstream.ca is not None  # no basicConstraints, as old roots
+
+
+def test_a_certificate_that_says_it_is_no_ca_is_none() -> None:
+    pem = certificate(x509.BasicConstraints(False, None))
+    told = problems(document(spec(upstream={"ca": {"pem": pem}})))
+    assert told == {"spec.upstream.ca.pem": "this is not a CA certificate (basicConstraints says CA:FALSE)"}
+
+
+def certificate(extension: x509.ExtensionType) -> str:
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2026, 1, 1), datetime(2026, 1, 2))
+    return builder.add_extension(extension, True).sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 def test_problems_never_repeat_secrets() -> None:

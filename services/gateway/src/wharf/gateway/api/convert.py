@@ -175,6 +175,8 @@ class _Conversion:
             one = self._policy(policy, f"policy-{index + 1}", path, f"spec.policies[{len(made)}]")
             if one is not None:
                 made.append(one)
+        if not made:  # left out, it would mean one policy for everything
+            raise Invalid([Problem("spec.dispatchPolicies", "no policy matches anything")])
         return made
 
     def _policy(self, policy: Mapping[str, Any], name: str, path: str, ours: str) -> Json | None:

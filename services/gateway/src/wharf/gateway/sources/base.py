@@ -103,7 +103,7 @@ class Assembly:
         reason, problems = entry.reason, entry.problems
         if entry.cluster is not None:
             try:
-                candidates[entry.name] = resolve(entry.cluster, lookup)
+                candidates[entry.name] = resolve(entry.cluster, lookup, self._good.get(entry.name))
             except Unresolved as unresolved:
                 reason, problems = Reason.MATERIAL, tuple(str(problem) for problem in unresolved.problems)
             else:
@@ -139,6 +139,6 @@ class Assembly:
 def _renewed(cluster: UpstreamCluster, lookup: Lookup) -> UpstreamCluster:
     """An earlier version with the materials of today, as far as they can be used."""
     try:
-        return resolve(cluster, lookup)
+        return resolve(cluster, lookup, cluster)
     except Unresolved:
         return cluster

@@ -33,20 +33,26 @@ log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _File:
-    """The last good reading of a file, and what is wrong with it now."""
-
-    documents: list[Mapping[str, Any]] = field(default_factory=list)
-    problem: str = ""
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """The documents of all files by kind."""
+class _Found:
+    """What documents hold, by kind."""
 
     entries: list[Entry] = field(default_factory=list)
     secrets: dict[Named, Mapping[str, bytes]] = field(default_factory=dict)
     slices: dict[Named, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+
+    def add(self, other: _Found) -> None:
+        self.entries += other.entries
+        self.secrets |= other.secrets
+        for service, slices in other.slices.items():
+            self.slices[service] = (*self.slices.get(service, ()), *slices)
+
+
+@dataclass(slots=True)
+class _File:
+    """The last good reading of a file, and what is wrong with it now."""
+
+    found: _Found | None = None
+    problem: str = ""
 
 
 class Folder:
@@ -72,7 +78,9 @@ class Folder:
         if not first and (not settled or stamps == self._taken):
             return None
         self._read_changed(documents)
-        found = self._sort()
+        found = _Found()
+        for _, file in sorted(self._files.items(), key=lambda one: one[0]):
+            found.add(file.found or _Found())
         self._materials = frozenset(self._path / name for name in _files_of(found.entries))
         self._taken = documents | _stamps(self._materials)  # before they are read: a change in between is seen later
         self._seen = self._taken
@@ -102,34 +110,9 @@ class Folder:
             text = content.decode() if content is not None else ""
             if not text.strip():
                 raise ValueError("is empty" if content is not None else "cannot be read, or is too large")
-            file.documents, file.problem = load_documents(text), ""
+            file.found, file.problem = _sorted(load_documents(text), path.name), ""
         except ValueError as error:
             file.problem = f"{path.name}: {error}"
-
-    def _sort(self) -> _Sorted:
-        found = _Sorted()
-        for path, file in sorted(self._files.items()):
-            for index, document in enumerate(file.documents):
-                metadata = document.get("metadata")
-                named = metadata if isinstance(metadata, Mapping) else {}
-                place = (str(named.get("namespace") or "default"), str(named.get("name")))
-                if document.get("kind") == "Secret":
-                    self._keep_secret(found, place, document, path)
-                elif document.get("kind") == "EndpointSlice":
-                    labels = named.get("labels")
-                    service = labels.get(SERVICE_LABEL) if isinstance(labels, Mapping) else None
-                    found.slices[place[0], str(service)] = (*found.slices.get((place[0], str(service)), ()), document)
-                else:
-                    name = named.get("name") if isinstance(named.get("name"), str) else None
-                    found.entries.append(_entry(document, name or f"{path.name}[{index}]", path.name))
-        return found
-
-    @staticmethod
-    def _keep_secret(found: _Sorted, place: Named, document: Mapping[str, Any], path: Path) -> None:
-        try:
-            found.secrets[place] = secret_data(document)
-        except ValueError as error:
-            found.entries.append(Entry(f"Secret {'/'.join(place)}", None, (f"{path.name}: {error}",)))
 
     def _lookup(
         self, material: Material, secrets: Mapping[Named, Mapping[str, bytes]], contents: Mapping[Path, bytes]
@@ -143,7 +126,7 @@ class Folder:
 
     @staticmethod
     def _complaint(path: Path, file: _File) -> Refused:
-        return Refused(path.name, Reason.UNREADABLE, (file.problem,), kept=bool(file.documents))
+        return Refused(path.name, Reason.UNREADABLE, (file.problem,), kept=file.found is not None)
 
 
 class DirectorySource:
@@ -163,7 +146,7 @@ class DirectorySource:
         """Looks at the directory until cancelled. One that cannot be listed is waited for; the last snapshot stays."""
         while True:
             snapshot = await asyncio.to_thread(self._look)  # a slow disk must not stop the traffic
-            if snapshot is not None:
+            if snapshot is not None and snapshot != self.current:
                 self.current = snapshot
                 self._on_change(snapshot)
             await asyncio.sleep(self._look_seconds)
@@ -178,6 +161,27 @@ class DirectorySource:
             return None
         self._problem = ""
         return snapshot
+
+
+def _sorted(documents: Iterable[Mapping[str, Any]], file: str) -> _Found:
+    found = _Found()
+    for index, document in enumerate(documents):
+        metadata = document.get("metadata")
+        named = metadata if isinstance(metadata, Mapping) else {}
+        place = (str(named.get("namespace") or "default"), str(named.get("name")))
+        if document.get("kind") == "Secret":
+            try:
+                found.secrets[place] = secret_data(document)
+            except ValueError as error:
+                found.entries.append(Entry(f"Secret {'/'.join(place)}", None, (f"{file}: {error}",)))
+        elif document.get("kind") == "EndpointSlice":
+            labels = named.get("labels")
+            service = place[0], str(labels.get(SERVICE_LABEL) if isinstance(labels, Mapping) else None)
+            found.slices[service] = (*found.slices.get(service, ()), document)
+        else:
+            name = named.get("name")
+            found.entries.append(_entry(document, name if isinstance(name, str) else f"{file}[{index}]", file))
+    return found
 
 
 def _entry(document: Mapping[str, Any], name: str, file: str) -> Entry:

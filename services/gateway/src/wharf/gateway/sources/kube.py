@@ -16,7 +16,6 @@ from wharf.common.kube.client import KubeClient, KubeError
 from wharf.common.kube.list_watch import ListWatch, Objects
 from wharf.gateway.api.parse import API_VERSION, Invalid, parse_cluster
 from wharf.gateway.api.shapes import PLURAL, Material, UpstreamCluster
-from wharf.gateway.api.status import Patch
 from wharf.gateway.sources.base import Assembly, ClusterObjects, Entry, Slices
 from wharf.gateway.sources.material import describe, find_in, secret_data, secrets_of
 
@@ -95,17 +94,6 @@ class KubeSource:
                         self._keep_only(self._needs(), news, tasks)  # what the versions before referred to
         finally:
             self._kept.clear()
-
-    def status_of(self, name: str) -> Mapping[str, Any]:
-        """The status an object has, as last told; empty when there is none."""
-        kept = self._kept.get(Need(CLUSTERS))
-        status = kept.objects.get(("", name), {}).get("status") if kept else None
-        return status if isinstance(status, Mapping) else {}
-
-    async def write_status(self, name: str, patches: Iterable[Patch]) -> None:
-        """Does what `plan_status` returned. KubeError at the first that fails; plan anew from what is there then."""
-        for patch in patches:
-            await self._client.patch_status(f"{CLUSTERS}/{name}", patch.document, apply_as=patch.manager)
 
     # --- inside
     def _list_watch(

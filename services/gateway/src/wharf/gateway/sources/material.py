@@ -44,31 +44,45 @@ def files_of(cluster: UpstreamCluster) -> frozenset[str]:
     return frozenset(material.file for _, _, material in materials_of(cluster) if material.file)
 
 
-def resolve(cluster: UpstreamCluster, lookup: Callable[[Material], bytes]) -> UpstreamCluster:
+def resolve(
+    cluster: UpstreamCluster, lookup: Callable[[Material], bytes], before: UpstreamCluster | None = None
+) -> UpstreamCluster:
     """The cluster with the bytes of all its materials in place, checked; Unresolved otherwise.
 
-    `lookup` finds those that are not inline; its KeyError carries a text.
+    `lookup` finds those that are not inline; its KeyError carries a text. What is as it was in `before`, a resolved
+    cluster, is not checked again: a change of one of a thousand clusters costs that one.
     """
     problems: list[Problem] = []
     found: dict[str, dict[str, Material]] = {part: {} for part in _PARTS}
     for part, name, material in materials_of(cluster):
+        known = getattr(getattr(before, part), name) if before is not None else None
         try:
-            found[part][name] = _filled(material, _KINDS[name], lookup)
+            filled = found[part][name] = _filled(material, _KINDS[name], lookup)
+            if filled != known:
+                CHECKS[_KINDS[name]](filled.pem)
         except KeyError as error:
             problems.append(Problem(_path(part, name), str(error.args[0])))
         except ValueError as error:
             problems.append(Problem(_path(part, name), f"{describe(material)} is not {error}"))
-    for part, filled in found.items():
-        if "certificate" in filled and "key" in filled:
-            try:
-                check_pair(filled["certificate"].pem, filled["key"].pem)
-            except ValueError as error:
-                problems.append(Problem(_path(part, "key"), f"{describe(filled['key'])} is not {error}"))
+    problems += _unmatched(found, before) if not problems else []
     if problems:
         raise Unresolved(tuple(problems))
     return replace(
         cluster, serving=_with(cluster.serving, found["serving"]), upstream=_with(cluster.upstream, found["upstream"])
     )
+
+
+def _unmatched(found: Mapping[str, Mapping[str, Material]], before: UpstreamCluster | None) -> Iterator[Problem]:
+    """Keys that are not their certificate's."""
+    for part, filled in found.items():
+        known = getattr(before, part) if before is not None else None
+        certificate, key = filled.get("certificate"), filled.get("key")
+        if certificate is None or key is None or (known and (known.certificate, known.key) == (certificate, key)):
+            continue
+        try:
+            check_pair(certificate.pem, key.pem)
+        except ValueError as error:
+            yield Problem(_path(part, "key"), f"{describe(key)} is not {error}")
 
 
 def secret_data(document: Mapping[str, Any]) -> dict[str, bytes]:
@@ -104,9 +118,7 @@ def _filled(material: Material, what: str, lookup: Callable[[Material], bytes]) 
     if material.secret is None and not material.file:
         return material
     found = lookup(material)
-    pem = found.strip() if what == "token" else found
-    CHECKS[what](pem)
-    return replace(material, pem=pem)
+    return replace(material, pem=found.strip() if what == "token" else found)
 
 
 def _with(part: P, materials: Mapping[str, Material]) -> P:
