@@ -145,3 +145,16 @@ def test_attempts_that_fail_come_ever_more_slowly() -> None:
             assert world.watch.failures == 0
 
     asyncio.run(main())
+
+
+def test_objects_that_are_none_are_a_failure_like_any_other() -> None:
+    async def main() -> None:
+        async with watching() as world:
+            (await world.asked_list()).answer({"items": ["junk"], "metadata": {"resourceVersion": "5"}})
+            (await world.asked_list()).answer(listing(item("a", "1"), version="5"))
+            (await world.asked_watch("5")).event("ADDED", {"metadata": {}})
+            (await world.asked_watch("5")).event("ADDED", {"metadata": {"name": "b"}})
+            (await world.asked_watch("5")).event("ADDED", item("c", "6"))
+            assert [await world.state(), await world.state()] == [{"ns/a": "1"}, {"ns/a": "1", "ns/c": "6"}]
+
+    asyncio.run(main())

@@ -187,7 +187,7 @@ def _status(code: int, body: bytes) -> Status:
 def _event(line: bytes) -> tuple[str, Document]:
     try:
         document = json.loads(line)
-        kind, found = document["type"], document["object"]
+        kind, found = str(document["type"]), dict(document["object"])
     except (ValueError, KeyError, TypeError) as error:
         raise Unreachable("the watch sends what is no event") from error
     if kind == "ERROR":

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wharf.common.kube.client import Document, KubeClient, KubeError, StatusError
+from wharf.common.kube.client import Document, KubeClient, KubeError, StatusError, Unreachable
 
 Objects = Mapping[tuple[str, str], Document]  # (namespace, name) → object
 
@@ -93,18 +93,31 @@ class ListWatch:
         async with contextlib.aclosing(events):
             async for kind, item in events:
                 self.failures = 0
-                self._version = item["metadata"]["resourceVersion"]
-                if kind == "BOOKMARK":
-                    continue
-                objects = dict(self._objects)
-                if kind == "DELETED":
-                    objects.pop(_key(item), None)
-                else:
-                    objects[_key(item)] = item
-                self._objects = objects
-                self._on_set(objects)
+                version = _version(item)
+                if kind != "BOOKMARK":
+                    self._change(kind, item)
+                self._version = version
+
+    def _change(self, kind: str, item: Document) -> None:
+        objects = dict(self._objects)
+        if kind == "DELETED":
+            objects.pop(_key(item), None)
+        else:
+            objects[_key(item)] = item
+        self._objects = objects
+        self._on_set(objects)
 
 
 def _key(item: Document) -> tuple[str, str]:
-    meta = item["metadata"]
-    return meta.get("namespace", ""), meta["name"]
+    try:
+        meta = item["metadata"]
+        return meta.get("namespace", ""), meta["name"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unreachable("an object without a name") from error
+
+
+def _version(item: Document) -> str:
+    try:
+        return str(item["metadata"]["resourceVersion"])
+    except (KeyError, TypeError) as error:
+        raise Unreachable("an object without a version") from error
