@@ -355,6 +355,37 @@ def test_edge_38_credentials_rotate_without_a_dropped_stream(protocol: Any, tmp_
     run(main)
 
 
+def test_edge_38_a_dial_to_the_old_target_is_nobodys_failure() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            async with (
+                web(App()) as server,
+                pooled(mute.getsockname()[1], "h2", limits=PoolLimits(connect_timeout=0.2)) as pool,
+            ):
+                waiting = asyncio.ensure_future(pool.connect())
+                await eventually(lambda: pool.stats.dialing == 1)
+                pool.retarget(target_of(server.ports[0], "h2"))
+                assert (await waiting).capacity > 0
+                assert pool.stats.dial_failures == 1
+                assert pool.last_failure is None
+
+    run(main)
+
+
+def test_with_http1_a_failed_dial_is_told_to_who_waits_though_others_hold_connections() -> None:
+    async def main() -> None:
+        app = App()
+        async with web(app) as server, pooled(server.ports[0], "http1") as pool:
+            sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
+            await eventually(lambda: sink.data)
+            server.stop_accepting()
+            with pytest.raises(RequestFailed, match="Connection refused"):
+                await pool.connect()
+            assert sink.failure is None
+
+    run(main)
+
+
 def test_edge_27_a_half_open_upstream_is_found_by_ping() -> None:
     async def main() -> None:
         app = App()

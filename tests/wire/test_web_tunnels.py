@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import pytest
 import uvloop
 from wharf.wire.client_shell import RequestFailed, Target
 from wharf.wire.client_upgrade import UpgradeAsk, open_upgrade
+from wharf.wire.limits import ConnectionLimits
 from wharf.wire.relay import Relay
 from wharf.wire.splice import Splice, join
 from wharf.wire.tcp import reset_on_close
 from wharf.wire.web import Exchange, Fault, Header, Request, Tunnel
-from wharf.wire.web_server import WebServer
+from wharf.wire.web_server import WEB_LIMITS, WebServer
 from wire.net import eventually
 from wire.web_net import REQUEST_FILTER, RESPONSE_FILTER, App, Material, make_material, refuse, target_of, web
 
@@ -85,12 +86,14 @@ class Line:
 
 
 @asynccontextmanager
-async def line(material: Material | None = None, grace: float = 10.0) -> AsyncIterator[Line]:
+async def line(
+    material: Material | None = None, grace: float = 10.0, limits: ConnectionLimits = WEB_LIMITS
+) -> AsyncIterator[Line]:
     app = App()
     tls = material.tls if material is not None else None
-    async with web(app, tls) as server:
+    async with web(app, tls, limits) as server:
         proxy = Upgrader(target_of(server.ports[0], "http1", material), grace)
-        async with web(proxy, tls) as front:
+        async with web(proxy, tls, limits) as front:
             context = material.client("http1") if material is not None else None
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", front.ports[0], ssl=context, server_hostname="localhost" if context else None
@@ -226,11 +229,12 @@ def test_edge_33_a_refusal_comes_word_for_word(material: Material | None) -> Non
 
 def test_edge_32_a_reader_that_waits_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        async with line() as at:
+        """However long it waits: there is no time limit on somebody at a terminal."""
+        async with line(limits=replace(WEB_LIMITS, stall_timeout=0.2)) as at:
             await at.ask()
             total = 64 * MEGABYTE
             writing = asyncio.ensure_future(pour(at.writer, total))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             assert not writing.done()
             held = [connection.session.held for connection in (*at.front.connections, *at.server.connections)]  # type: ignore[union-attr]
             assert max(held) < MEGABYTE

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from wharf.wire.client_shell import ClientConnection, RequestFailed, Target, open_connection
-from wharf.wire.pool import Demand, PoolLimits, choose, dials_wanted, idle_to_close
+from wharf.wire.pool import HTTP1, Demand, PoolLimits, choose, dials_wanted, idle_to_close
 from wharf.wire.web import Failure, Fault, Header, Headers, Link, Request
 
 log = logging.getLogger("wharf.wire")
@@ -176,14 +176,12 @@ class HttpPool:
         try:
             connection = await open_connection(target, self.limits)
         except RequestFailed as error:
-            self._dial_failures += 1
-            self.last_failure = error.failure
-            log.info("dial failed: %s", error.failure.text)
+            self._note_failure(target, error.failure)
             return
         if connection.going_away:
-            self._dial_failures += 1
-            self.last_failure = Failure(Fault.UNSENT, f"{target.host}:{target.port}: closed at once by the peer")
             connection.abort()
+            failure = Failure(Fault.UNSENT, f"{target.host}:{target.port}: closed at once by the peer")
+            self._note_failure(target, failure)
             return
         connection.owner = self
         if target is not self.target or self._closed:
@@ -193,6 +191,15 @@ class HttpPool:
         self._connections.add(connection)
         self._version = connection.version
         self.last_failure = None
+
+    def _note_failure(self, target: Target, failure: Failure) -> None:
+        log.info("dial failed: %s", failure.text)
+        self._dial_failures += 1
+        if target is not self.target:
+            return  # it says nothing about the present one
+        self.last_failure = failure
+        if self._version == HTTP1 and self._waiting:
+            self._fail(self._waiting.popleft(), failure)  # the one this dial was for
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dials.discard(task)
@@ -217,9 +224,11 @@ class HttpPool:
 
     def _fail_waiting(self, failure: Failure) -> None:
         while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(RequestFailed(failure))
+            self._fail(self._waiting.popleft(), failure)
+
+    def _fail(self, waiter: asyncio.Future[None], failure: Failure) -> None:
+        if not waiter.done():
+            waiter.set_exception(RequestFailed(failure))
 
     def _drain_all(self) -> None:
         for connection in list(self._connections):

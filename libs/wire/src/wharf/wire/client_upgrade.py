@@ -56,6 +56,7 @@ async def open_upgrade(
 
     def tunnel_came(head: list[Header], tunnel: Tunnel) -> None:
         _settle(answered)
+        connection.trust_reader()
         on_tunnel(head, tunnel)
 
     def head_came(status: int, head: list[Header]) -> None:

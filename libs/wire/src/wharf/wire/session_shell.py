@@ -40,6 +40,7 @@ class SessionShell(asyncio.Protocol):
         self._write_high = write_high
         self._write_low = write_low
         self._reading_paused = False
+        self._patient = False
 
     # --- asyncio's callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -173,15 +174,20 @@ class SessionShell(asyncio.Protocol):
             reset_on_close(self.transport.get_extra_info("socket"))
             self.transport.abort()
 
+    def trust_reader(self) -> None:
+        """A tunnel: a peer that lives may read nothing for as long as it likes, as somebody at a terminal does."""
+        self._patient = True
+        self.tune_socket(0)
+
     def overdue(self, now: float, stall_timeout: float, close_timeout: float) -> str:
         """Why the connection must be dropped now: its transport takes nothing, or does not end; "" if it need not."""
         if self.closing_since and now - self.closing_since > close_timeout:
             return "it does not end"
-        if self.stalled_since and now - self.stalled_since > stall_timeout:
+        if self.stalled_since and not self._patient and now - self.stalled_since > stall_timeout:
             return "it takes no bytes"
         return ""
 
     def tune_socket(self, user_timeout: float) -> None:
-        """TCP options of the transport's socket."""
+        """TCP options of the transport's socket; `user_timeout` in seconds, 0: the system's."""
         if self.transport is not None:
             tune(self.transport.get_extra_info("socket"), user_timeout)

@@ -24,7 +24,10 @@ def peer_address(name: Any) -> str:
 
 
 def tune(sock: Any, user_timeout: float) -> None:
-    """No Nagle; a peer that vanished is found by keepalive probes, or after `user_timeout` seconds without an ACK."""
+    """No Nagle; a peer that vanished is found by keepalive probes, or after `user_timeout` seconds without an ACK.
+
+    Linux counts a window that stays shut like a missing ACK. 0: the system's own patience.
+    """
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     with contextlib.suppress(OSError):  # a connection that is gone already takes no options

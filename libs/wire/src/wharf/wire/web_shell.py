@@ -174,6 +174,8 @@ class WebConnection(SessionShell):
     def tick(self, now: float) -> None:
         """A look at the clock: pings, timeouts."""
         limits = self._host.limits
+        if self._http1 is not None and self._http1.tunnel is not None and not self._patient:
+            self.trust_reader()
         why = self.overdue(now, limits.stall_timeout, limits.close_timeout)
         if why:
             self._drop(why)
