@@ -125,7 +125,7 @@ class GrpcServer:
             self._ticker = None
         for connection in list(self.connections):
             connection.cancel_calls()
-            connection.close_soon()
+            connection.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._wait_empty()

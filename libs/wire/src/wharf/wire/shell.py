@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from wharf.wire._grpc import ServerSession
 from wharf.wire._nghttp2 import SessionError
-from wharf.wire.h1 import BadRequest, Http1Connection, NotHttp
+from wharf.wire.h1 import open_plain_session
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals, open_server_session
-from wharf.wire.http import plain_error
 from wharf.wire.rpc import Code, Peer
 from wharf.wire.tcp import peer_address
 from wharf.wire.tls import TlsStore, looks_like_tls, peer_certificate
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from wharf.wire.http import HttpHandler
     from wharf.wire.limits import ConnectionLimits
     from wharf.wire.telemetry import Counters
+    from wharf.wire.web_h1 import Http1ServerSession
 
 log = logging.getLogger("wharf.wire")
 _SNIFF = 4  # "PRI " is no HTTP/1.1 method
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._tls = tls
         self._transport: asyncio.Transport | None = None
-        self._http1: Http1Connection | None = None
+        self._http1: Http1ServerSession | None = None
         self._first = b""
         self._vitals = Vitals(host.limits, loop.time())
         self._opened_at = self._active_at = loop.time()
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
                 self._host.counters.protocol_errors += 1
                 log.info("%s broke HTTP/2: %s", self.peer.address, error)
                 session.pump()
-                self._close()
+                self.close()
                 return
             except Exception:
                 log.exception("connection of %s fails", self.peer.address)
@@ -108,14 +108,16 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stalled_at = self._loop.time()
-        if self.session is not None:
-            self.session.paused = True
+        for session in (self.session, self._http1):
+            if session is not None:
+                session.paused = True
 
     def resume_writing(self) -> None:
         self._stalled_at = 0.0
-        if self.session is not None:
-            self.session.paused = False
-            self.session.pump()
+        for session in (self.session, self._http1):
+            if session is not None:
+                session.paused = False
+                session.pump()
 
     def eof_received(self) -> None:
         return None
@@ -125,10 +127,13 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._host.forget(self)
+        self._transport = None
         session, self.session = self.session, None
+        http1, self._http1 = self._http1, None
         if session is not None:
             session.close()
-        self._transport = None
+        if http1 is not None:
+            http1.close(error)
 
     # --- which protocol
     def _sniff(self, data: bytes) -> None:
@@ -145,8 +150,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:
             self._first = b""
-            self._http1 = Http1Connection(self._host.limits, self.peer)
-            self._receive_http1(self._http1, data)
+            self._receive_http1(self._start_http1(), data)
 
     def _start_http2(self, data: bytes) -> None:
         session = open_server_session(self._host.calls, self._host.limits, self.peer, self._loop.time)
@@ -174,7 +178,7 @@ class Connection(asyncio.Protocol):
         if session.violation is not None:
             self._host.counters.abuse += 1
             log.warning("%s is disconnected: %s", self.peer.address, session.violation)
-        self._close()
+        self.close()
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:
@@ -195,32 +199,57 @@ class Connection(asyncio.Protocol):
             self._arm(max(session.next_deadline, self._loop.time() + 0.002))
 
     # --- HTTP/1.1
-    def _receive_http1(self, http1: Http1Connection, data: bytes) -> None:
+    def _start_http1(self) -> Http1ServerSession:
+        session = self._http1 = open_plain_session(self._host.http, self._host.limits, self.peer)
+        session.write, session.port, session.call_soon = self._write, self, self._loop.call_soon
+        session.on_pumped = self._after_http1_pump
+        session.paused = bool(self._stalled_at)
+        if self._draining:
+            session.announce_shutdown()
+        return session
+
+    def _receive_http1(self, session: Http1ServerSession, data: bytes) -> None:
         self._active_at = self._loop.time()
-        try:
-            for request in http1.receive(data):
-                try:
-                    response = self._host.http(request)
-                except Exception:
-                    log.exception("handler of %s failed", request.path)
-                    response = plain_error(500)
-                self._write(http1.encode_response(request, response))
-                if http1.finished:
-                    break
-        except BadRequest as error:
-            self._host.counters.protocol_errors += 1
-            self._write(http1.encode_error(error))
-        except NotHttp:
-            self._host.counters.protocol_errors += 1
-            log.info("%s speaks neither HTTP/1.1 nor HTTP/2", self.peer.address)
-            http1.finished = True
-        if http1.finished or self._draining:
-            self._close()
+        session.receive(data)
+        session.pump()
+
+    def _after_http1_pump(self) -> None:
+        session = self._http1
+        if session is None or not session.terminating:
+            return
+        if not self._closing_at:
+            self._closing_at = self._loop.time()
+            if session.violation is not None:
+                self._host.counters.protocol_errors += 1
+                log.info("%s broke HTTP/1.1: %s", self.peer.address, session.violation)
+        if session.finished:
+            self.close()
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
             self._host.counters.plain_bytes_out += len(data)
             self._transport.write(data)
+
+    # --- what an HTTP/1.1 session asks of its transport (session.Port)
+    @property
+    def unsent(self) -> int:
+        """Bytes the transport still holds."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def pause_reading(self) -> None:
+        """Feed nothing until `resume_reading`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Feed again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def write_eof(self) -> None:
+        """Send no more, go on reading; TLS transports cannot say so."""
+        if self._transport is not None and self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
 
     # --- the server's commands
     def tick(self, now: float) -> None:
@@ -239,13 +268,13 @@ class Connection(asyncio.Protocol):
             elif step is Step.CLOSE_IDLE:
                 self.session.refuse_streams()
                 self.session.pump()
-                self._close()
+                self.close()
             elif step is not None:
                 log.info("%s is disconnected: %s", self.peer.address, step.value)
                 self.abort()
         elif self._http1 is not None:
             if now - self._active_at > limits.http1_idle_timeout:
-                self._close()
+                self.close()
         elif now - self._opened_at > limits.preface_timeout:
             log.info("%s said nothing in time", self.peer.address)
             self.abort()
@@ -257,7 +286,7 @@ class Connection(asyncio.Protocol):
             self.session.announce_shutdown()
             self.session.ping(DRAIN)
         elif self._http1 is None or not self._first:
-            self._close()
+            self.close()
 
     def finish_drain(self) -> None:
         """Streams not seen by now are refused; the connection ends with its last stream."""
@@ -275,11 +304,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def close_soon(self) -> None:
-        """Close after what was written is out."""
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
         """Close after what was written is out."""
         if self._transport is not None and not self._transport.is_closing():
             self._closing_at = self._closing_at or self._loop.time()
