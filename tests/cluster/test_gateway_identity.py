@@ -21,7 +21,7 @@ from wharf.common.kube.kubeconfig import load_kubeconfig
 from wharf.gateway.api.shapes import Authentication, TokenMode
 from wharf.gateway.identity import front_proxy_headers, impersonation_headers
 from wharf.gateway.impersonation import Access, accesses, effective_user
-from wharf.gateway.review import AccessReviewer, ReviewUnavailable, TokenReviewer
+from wharf.gateway.review import AccessReviewer, ReviewUnavailable, TokenReviewer, taken_for
 from wharf.gateway.user import ANONYMOUS, User
 from wharf.gateway.x509 import certificate_user
 from wharf.wire.client import HttpPool
@@ -150,6 +150,21 @@ def test_edge_06_certificates_are_read_as_kube_apiserver_reads_them(home: Cluste
         ours = certificate_user(pair.load_cert().public_bytes(Encoding.DER)).user
         assert await whoami(KubeClient(lambda: pool)) == ours
         await pool.close()
+
+    run(main())
+
+
+def test_edge_03_it_shows_whether_a_server_believes_the_headers(home: Cluster) -> None:
+    """Our certificate, but not trusted as a front proxy: the headers are ignored, everybody would be the gateway."""
+
+    async def main() -> None:
+        async with client(home, "front-proxy", front_proxy_headers(JANE)) as one:
+            assert await taken_for(one) == JANE.name
+        async with client(home, "gateway", front_proxy_headers(JANE)) as one:
+            assert await taken_for(one) == "wharf-gateway"
+        async with client(home, "", front_proxy_headers(JANE)) as one:
+            with pytest.raises(ReviewUnavailable):
+                await taken_for(one)
 
     run(main())
 

@@ -17,7 +17,7 @@ from wharf.common.kube.status import forbidden, too_many_requests
 from wharf.gateway.api.shapes import Authentication, TokenMode
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.identity import front_proxy_headers
-from wharf.gateway.review import ReviewUnavailable, TokenReviewer, token_end
+from wharf.gateway.review import ReviewUnavailable, TokenReviewer, taken_for, token_end
 from wharf.gateway.serve.answers import Answer
 from wharf.gateway.user import User
 from wharf.gateway.verdicts import Verdicts
@@ -195,6 +195,20 @@ def test_a_token_must_be_meant_for_the_audience(audiences: list[str] | None, acc
     world.reviews.answer = lambda _: {**JANE, "audiences": audiences}
     assert (asyncio.run(world.reviewer.review("good")) is not None) is accepted
     assert world.reviews.asked == [{"token": "good", "audiences": ["wharf"]}]
+
+
+@pytest.mark.parametrize(
+    ("status", "name"), [({"userInfo": {"username": "jane"}}, "jane"), ({"userInfo": {}}, ""), ({}, None)]
+)
+def test_edge_03_a_server_tells_whom_it_takes_us_for(status: Document, name: str | None) -> None:
+    async def ask(spec: Document) -> str:
+        return await taken_for(Reviews(lambda _: spec))
+
+    if name is None:
+        with pytest.raises(ReviewUnavailable):
+            asyncio.run(ask(status))
+    else:
+        assert asyncio.run(ask(status)) == name
 
 
 def test_a_reviewed_user_is_vouched_for_and_its_token_goes_nowhere() -> None:

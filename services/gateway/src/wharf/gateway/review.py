@@ -29,6 +29,7 @@ ALLOWED_SECONDS: Final = 10.0
 DENIED_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
 _TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 — a path
+_SELF_REVIEWS: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
@@ -131,6 +132,18 @@ class AccessReviewer:
         allowed = status.get("allowed") is True and status.get("denied") is not True
         known.put(question, allowed, self._clock.now(), ALLOWED_SECONDS if allowed else DENIED_SECONDS)
         return allowed
+
+
+async def taken_for(client: Creates) -> str:
+    """The user name that the cluster takes this client's requests for. ReviewUnavailable when it does not say.
+
+    A server that does not trust the gateway's certificate as a front proxy ignores the headers beside it, and takes
+    every client for the gateway itself. So ask before anybody is vouched for: with `identity_headers` of a user among
+    the client's headers, the answer must be that user. Any authenticated user may ask; servers before 1.28 cannot tell.
+    """
+    document = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = await _created(client, _SELF_REVIEWS, document)
+    return str(_mapping(_mapping(answer, "status"), "userInfo").get("username") or "")
 
 
 def _question(user: User, access: Access) -> str:
