@@ -7,7 +7,7 @@ import io
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from wharf.wire.client_shell import Target, client_context
 from wharf.wire.server_tls import DynamicTls, Identity
 from wharf.wire.tls import ClientAuth
 from wharf.wire.web import Exchange, Header, Headers, Request
-from wharf.wire.web_server import WebListener, WebServer
+from wharf.wire.web_server import WEB_LIMITS, WebListener, WebServer
 from wire.pki import Authority
 
 Behaviour = Callable[[Exchange], None]
@@ -107,7 +107,9 @@ class Server:
         self.web = self._make()
 
     def _make(self) -> WebServer:
-        return WebServer(self._handle, [WebListener(port=self._port)], tls=self._tls)
+        # kube-apiserver does not count resets; the gateway passes on those of all its clients
+        limits = replace(WEB_LIMITS, resets_burst=1_000_000)
+        return WebServer(self._handle, [WebListener(port=self._port)], tls=self._tls, limits=limits)
 
     async def start(self) -> None:
         self.web = self._make()
@@ -194,6 +196,7 @@ class Stack:
         name = document["metadata"]["name"]
         before = self.gateway.registry.objects
         await until(lambda: self.gateway.registry.objects is not before, f"{name} is read")
+        assert not self.gateway.registry.objects.refused, self.gateway.registry.objects.refused
         await until(lambda: not self.gateway.unready(), "servers are probed")
 
     async def begin(self, **flags: Any) -> None:
