@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from gateway.api.documents import BAD, FULL, GOOD, document, spec
 from harness.api import Api
 from harness.cluster import Cluster
-from wharf.gateway.api.crd import FILE
+from harness.crd import NAME, upstream_clusters
 from wharf.gateway.api.parse import API_VERSION, parse_cluster
 from wharf.gateway.api.status import ServerSight, Sight, plan_status
 
-CRD = Path(__file__).resolve().parents[2] / FILE
 PATH = f"/apis/{API_VERSION}/upstreamclusters"
-NAME = yaml.safe_load(CRD.read_text())["metadata"]["name"]
 STRICT = f"{PATH}?fieldValidation=Strict"
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def api(cluster: Cluster) -> Iterator[Api]:
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-    established = '{.status.conditions[?(@.type=="Established")].status}=True'
-    cluster.kubectl("wait", f"--for=jsonpath={established}", f"crd/{NAME}")
-    with cluster.api() as client:
+    with upstream_clusters(cluster), cluster.api() as client:
         yield client
-    cluster.kubectl("delete", "-f", str(CRD))
 
 
 @pytest.fixture

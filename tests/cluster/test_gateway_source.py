@@ -14,16 +14,14 @@ import pytest
 import yaml
 from gateway.api.documents import document, spec
 from harness.cluster import Cluster
+from harness.crd import upstream_clusters
 from wharf.common.kube.client import KubeClient
 from wharf.common.kube.kubeconfig import load_kubeconfig
-from wharf.gateway.api.crd import FILE
 from wharf.gateway.api.status import ServerSight, Sight, plan_status
 from wharf.gateway.sources.base import ClusterObjects
 from wharf.gateway.sources.kube import CLUSTERS, KubeSource
 from wharf.wire.client import HttpPool
 
-CRD = Path(__file__).resolve().parents[2] / FILE
-NAME = yaml.safe_load(CRD.read_text())["metadata"]["name"]
 Json = dict[str, Any]
 ROLE = """
 apiVersion: rbac.authorization.k8s.io/v1
@@ -43,11 +41,8 @@ rules:
 
 @pytest.fixture(scope="module", autouse=True)
 def crd(cluster: Cluster) -> Iterator[None]:
-    established = '{.status.conditions[?(@.type=="Established")].status}=True'
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD))
-    cluster.kubectl("wait", f"--for=jsonpath={established}", f"crd/{NAME}")
-    yield
-    cluster.kubectl("delete", "-f", str(CRD))
+    with upstream_clusters(cluster):
+        yield
 
 
 @pytest.fixture
