@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wharf.gateway.api.status import (
     HEARTBEAT_SECONDS,
+    SERVERS_SHOWN,
     SILENT_SECONDS,
     Patch,
     ServerSight,
@@ -70,6 +71,14 @@ def test_entries_say_why_a_server_is_out() -> None:
         "activeRequests": 0,
         "watches": 0,
     }
+
+
+def test_more_servers_than_fit_are_counted_and_those_that_are_out_are_shown() -> None:
+    many = tuple(replace(UP, url=f"https://10.0.{number // 250}.{number % 250}:6443") for number in range(600))
+    entry = entry_of(replace(SIGHT, servers=(*many, DOWN, DOWN)), NOW)
+    assert (entry["serversReady"], entry["serversTotal"]) == (600, 602)
+    assert len(entry["servers"]) == SERVERS_SHOWN
+    assert entry["servers"][0]["name"] == "two"
 
 
 def test_nothing_is_written_while_only_counters_change() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import yaml
-from wharf.gateway.api.layout import SERVERS_MAX, SPEC
+from wharf.gateway.api.layout import SPEC
 from wharf.gateway.api.shapes import GROUP, KIND, PLURAL, VERSION
+from wharf.gateway.api.status import SERVERS_SHOWN
 
 Json = dict[str, Any]
 FILE: Final = "charts/wharf/crds/upstreamclusters.yaml"
@@ -105,7 +106,7 @@ def _status() -> Json:
         "serversTotal": _COUNT,
         "activeRequests": _COUNT,
         "watches": _COUNT,
-        "servers": {**_list(server, ["url"]), "maxItems": SERVERS_MAX * 8},
+        "servers": {**_list(server, ["url"]), "maxItems": SERVERS_SHOWN},
     }
     condition = {
         "type": _text(316),

@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 HEARTBEAT_SECONDS: Final = 60.0  # an entry is written again after this time though nothing changed
 SILENT_SECONDS: Final = 210.0  # an entry not written for so long is a gateway that is gone
+SERVERS_SHOWN: Final = 512  # of one gateway's entry
 SUMMARY_MANAGER: Final = "wharf-gateway"
 _MESSAGE_MAX: Final = 2048
 _COUNTERS: Final = ("activeRequests", "watches")
@@ -93,7 +94,7 @@ def entry_of(sight: Sight, now: float) -> Json:
         "serversTotal": len(sight.servers),
         "activeRequests": sum(server.active_requests for server in sight.servers),
         "watches": sum(server.watches for server in sight.servers),
-        "servers": [_server(server) for server in sight.servers],
+        "servers": [_server(server) for server in _shown(sight.servers)],
     }
     if sight.problems:
         entry["message"] = _short("; ".join(sight.problems))
@@ -143,6 +144,12 @@ def _ready(entries: Sequence[Mapping[str, Any]]) -> Json:
     reason = "NoServerReady" if len(unready) == len(entries) else "SomeGatewaysUnready"
     message = _short(f"no server ready for {_list(unready)}")
     return {"type": "Ready", "status": "False", "reason": reason, "message": message}
+
+
+def _shown(servers: Iterable[ServerSight]) -> list[ServerSight]:
+    """As many as a status holds, one of each URL; those that are out come first when some must be left out."""
+    unlike = list({server.url: server for server in servers}.values())
+    return unlike if len(unlike) <= SERVERS_SHOWN else sorted(unlike, key=lambda one: one.healthy)[:SERVERS_SHOWN]
 
 
 def _server(server: ServerSight) -> Json:
