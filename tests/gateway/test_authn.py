@@ -379,3 +379,10 @@ def whom_upstream_is_told(found: Authenticated, mode: IdentityMode) -> list[str]
     if mode is IdentityMode.IMPERSONATION:
         return [found.acting.name]
     return [found.real.name] if found.acting is found.real else [found.real.name, found.acting.name]
+
+
+def test_without_a_way_to_ask_the_cluster_nobody_gets_in() -> None:
+    reviewing = Authenticator(cluster(TokenMode.REVIEW), FakeClock())
+    refused(reviewing.authenticate(request(AUTHORIZATION)), Reason.AUTHENTICATION_UNAVAILABLE, 503)
+    impersonator = Authenticator(cluster(identity=IdentityMode.IMPERSONATION), FakeClock())
+    refused(impersonator.authenticate(request(AS_BOB, by=JANE)), Reason.AUTHENTICATION_UNAVAILABLE, 503)
