@@ -9,6 +9,8 @@ import gateway_api
 import pytest
 import yaml
 from wharf.gateway.api.crd import crd, crd_yaml
+from wharf.gateway.api.documents import load_documents
+from wharf.gateway.api.parse import parse_cluster
 from wharf.gateway.api.reference import reference
 
 Json = dict[str, Any]
@@ -74,3 +76,12 @@ def test_the_manual_has_every_field(spec: Json) -> None:
             assert f"{name}" in text, f"{path}.{name}"
     assert "| successSeconds | number, 0 to 600 | 10 |" in text
     assert "| **url** | string |" in text
+
+
+def test_the_documents_in_the_manual_are_good() -> None:
+    text = (gateway_api.ROOT / "docs" / "gateway.md").read_text()
+    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
+    documents = [one for block in blocks for one in load_documents(block) if one.get("kind") == "UpstreamCluster"]
+    assert documents
+    for one in documents:
+        parse_cluster(one, files=True)
