@@ -42,9 +42,6 @@ class Verdicts(Generic[K, V]):
         if len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
-    def clear(self) -> None:
-        self._entries.clear()
-
 
 class Flights(Generic[K, V]):
     """Questions under way. One who gives up waiting takes the answer from nobody else."""

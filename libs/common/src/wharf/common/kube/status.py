@@ -116,14 +116,6 @@ def not_found(message: str) -> Status:
     return failure(404, message)
 
 
-def method_not_allowed(message: str) -> Status:
-    return failure(405, message)
-
-
-def too_large(message: str) -> Status:
-    return failure(413, message)
-
-
 def misdirected(message: str) -> Status:
     """421: this connection was authenticated for another host; the client opens a new one."""
     return failure(421, message)
