@@ -19,6 +19,33 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
+{{- define "wharf.gateway.name" -}}
+{{- include "wharf.name" . }}-gateway
+{{- end -}}
+
+{{- /* Of what is not in the release's namespace, where another release of the same name may be. */ -}}
+{{- define "wharf.gateway.wideName" -}}
+{{- include "wharf.gateway.name" . }}-{{ .Release.Namespace }}
+{{- end -}}
+
+{{- define "wharf.gateway.selector" -}}
+app.kubernetes.io/name: wharf
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end -}}
+
+{{- define "wharf.gateway.labels" -}}
+{{ include "wharf.gateway.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- /* Empty when the clusters are objects of the API. */ -}}
+{{- define "wharf.gateway.documents" -}}
+{{- if .Values.gateway.clusters }}true{{ end -}}
+{{- end -}}
+
 {{- define "wharf.brain.scheme" -}}
 {{- if .Values.brain.tls.enabled }}https{{ else }}http{{ end -}}
 {{- end -}}

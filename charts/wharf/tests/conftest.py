@@ -20,6 +20,7 @@ REPLICATED = (
     "brain.replicated.peerTls.secretName=brain-peer",
     "brain.replicated.backingTls.secretName=brain-backing",
 )
+GATEWAY = ("brain.enabled=false", "gateway.enabled=true")
 
 Rendered = dict[tuple[str, str], dict[str, Any]]  # (kind, name) → document
 
@@ -44,13 +45,24 @@ def run(helm: Path, *words: str) -> str:
 def render(helm: Path) -> Callable[..., Rendered]:
     """Documents of the chart under `--set` pairs; Refused with Helm's words."""
 
-    def rendered(*pairs: str, apis: tuple[str, ...] = (), tls: bool = True, replicated: bool = False) -> Rendered:
+    def rendered(
+        *pairs: str, apis: tuple[str, ...] = (), tls: bool = True, replicated: bool = False, gateway: bool = False
+    ) -> Rendered:
+        """`gateway`: that alone, without brain."""
         words = ["template", "t", str(CHART), "--namespace", "kube-store", "--kube-version", KUBERNETES]
-        for pair in (*(TLS if tls else ()), *(REPLICATED if replicated else ()), *pairs):
+        given = (*(TLS if tls else ()), *(REPLICATED if replicated else ()), *(GATEWAY if gateway else ()))
+        for pair in (*given, *pairs):
             words += ["--set-json" if pair.endswith(("]", "}")) else "--set", pair]
         for api in apis:
             words += ["--api-versions", api]
         documents = [document for document in yaml.safe_load_all(run(helm, *words)) if document]
-        return {(document["kind"], document["metadata"]["name"]): document for document in documents}
+        return {_key(document): document for document in documents}
 
     return rendered
+
+
+def _key(document: dict[str, Any]) -> tuple[str, str]:
+    """Kind and name; what is in another namespace than the release says so: "kube-other/name"."""
+    metadata = document["metadata"]
+    namespace = metadata.get("namespace", "kube-store")
+    return document["kind"], metadata["name"] if namespace == "kube-store" else f"{namespace}/{metadata['name']}"

@@ -14,6 +14,7 @@ CHART = Path(__file__).resolve().parents[2]
 
 # Values that must not render → what the refusal must name. Every `fail` of requirements.yaml has a row, here or below.
 COMBINATIONS = [
+    (("brain.enabled=false",), "Set one of them to true"),
     (("brain.replicas=2",), "brain.replicas=1"),
     (("brain.replicated.existingSecret=x",), "brain.mode=replicated"),
     (("brain.persistence.enabled=false",), "brain.persistence.acceptDataLoss=true"),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 Render = Callable[..., dict[tuple[str, str], dict[str, Any]]]
-CHART = Path(__file__).resolve().parents[2]
 
 
 def container(documents: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
@@ -26,14 +24,6 @@ def test_defaults_with_a_certificate_are_a_whole_deployment(render: Render) -> N
         "NetworkPolicy",
         "PodDisruptionBudget",
     }
-
-
-def test_every_template_is_named_after_its_component_and_kind(render: Render) -> None:
-    urls = ("brain.replicated.existingSecret=", "brain.replicated.urls.engine=postgresql://pg/w?sslmode=verify-full")
-    shared = render(*urls, "brain.replicated.urls.redis=rediss://redis", replicated=True)
-    kinds = {kind.lower() for kind, _ in (*render(), *shared)} | {"servicemonitor"}
-    names = {path.name for path in (CHART / "templates").glob("*.yaml")} - {"requirements.yaml"}
-    assert names == {f"brain-{kind}.yaml" for kind in kinds}
 
 
 def test_the_pod_has_no_more_rights_than_it_needs(render: Render) -> None:
@@ -142,3 +132,10 @@ def test_the_service_monitor_selects_the_service_with_the_health_port(render: Re
 )
 def test_optional_parts_can_be_left_out(render: Render, pair: str, kind: str) -> None:
     assert kind not in {found for found, _ in render(pair)}
+
+
+def test_without_brain_nothing_of_it_is_left(render: Render) -> None:
+    for replicated in (False, True):
+        documents = render("brain.enabled=false", "gateway.enabled=true", replicated=replicated)
+        components = {one["metadata"]["labels"]["app.kubernetes.io/component"] for one in documents.values()}
+        assert components == {"gateway"}
