@@ -17,51 +17,72 @@ import yaml
 from wharf.cli.kube.credentials import ADMIN, CONTROLLER_MANAGER, SCHEDULER, kubeconfig, prepare
 from wharf.cli.kube.pki import Authority, KeyPair
 
-INSIDE = "https://kube-apiserver:6443"
-OUTSIDE = "https://127.0.0.1:16443"
+APISERVERS = ("kube-apiserver-1", "kube-apiserver-2")
+INSIDE = "https://kube-apiserver:6443"  # either of them
+OUTSIDE = "https://localhost:6443"  # the gateway, which tells clusters by name
+DIRECT = "https://127.0.0.1:16443"
 BRAINS = ("brain-1", "brain-2", "brain-3")
 LOCAL = ("localhost", "127.0.0.1")
 BACKING = ("postgres", "redis", "nats")
 AT = "/pki"  # where a service has its folder mounted
+BACKING_FILES = tuple(f"{AT}/backing/{name}" for name in ("ca.crt", "tls.crt", "tls.key"))
+NATS = "tls://nats:4222"
 
 
 def main(home: Path, out: Path) -> None:
     """Make everything the services of docker-compose.yml read."""
     store, control, backing = (Authority(home / name, f"{name}-ca") for name in ("store", "control", "backing"))
-    passwords = {name: password(home / f"{name}.password") for name in ("postgres", "redis")}
+    passwords = {name: password(home / f"{name}.password") for name in ("postgres", "redis", "redis-gateway")}
 
     hand_out_pair(out / "brain" / "client", store.cert, store.server("brain", (*BRAINS, *LOCAL)))
     hand_out_pair(out / "brain" / "peer", control.cert, control.server("brain", BRAINS))
     hand_out_pair(out / "brain" / "backing", backing.cert, backing.client("brain", "wharf"))
     put(out / "brain" / "brain.yaml", yaml.safe_dump(urls(passwords)).encode())
+    hand_out_pair(out / "gateway" / "backing", backing.cert, backing.client("gateway", "gateway"))
+    shared = {"redis": redis_url(f"gateway:{passwords['redis-gateway']}"), "nats": NATS}
+    put(out / "gateway" / "gateway.yaml", yaml.safe_dump(shared).encode())
 
     for name in BACKING:
         hand_out_pair(out / name, backing.cert, backing.server(name, (name, *LOCAL)))
     put(out / "postgres" / "password", passwords["postgres"].encode())
-    put(out / "redis" / "auth.conf", f"requirepass {passwords['redis']}\n".encode())
+    put(out / "redis" / "auth.conf", redis_users(passwords).encode())
 
     kube = home / "kube"
-    prepare(kube, ("kube-apiserver",))
+    files = prepare(kube, ("kube-apiserver", *APISERVERS))
+    hand_out_pair(out / "gateway" / "serving", files.ca.cert, Authority(kube).server("gateway", ("gateway", *LOCAL)))
+    hand_out_pair(out / "gateway" / "upstream", files.ca.cert, files.front_proxy_client)
     for identity in (CONTROLLER_MANAGER, SCHEDULER, ADMIN):
         kubeconfig(kube, out / "kube" / f"{identity.name}.kubeconfig", INSIDE, identity)
-    kubeconfig(kube, out / "kube" / "kubeconfig", OUTSIDE, ADMIN)
+    kubeconfig(kube, out / "kube" / "kubeconfig", OUTSIDE, ADMIN, {"wharf-direct": DIRECT})
     for file in kube.iterdir():
-        if not file.name.endswith("ca.key"):
+        if not file.name.endswith("ca.key") and not file.name.startswith("gateway."):
             put(out / "kube" / "kube" / file.name, file.read_bytes())
     hand_out_pair(out / "kube" / "store", store.cert, store.client("apiserver", "kube-apiserver"))
 
 
 def urls(passwords: dict[str, str]) -> dict[str, str]:
     """Where the brains find what they share; with the passwords, hence in a file and not among the flags."""
-    files = [f"{AT}/backing/{name}" for name in ("ca.crt", "tls.crt", "tls.key")]
-    postgres = dict(zip(("sslrootcert", "sslcert", "sslkey"), files, strict=True))
-    redis = dict(zip(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), files, strict=True))
+    postgres = dict(zip(("sslrootcert", "sslcert", "sslkey"), BACKING_FILES, strict=True))
     query = urlencode({"sslmode": "verify-full", **postgres}, safe="/")
     return {
         "engine": f"postgresql://wharf:{passwords['postgres']}@postgres:5432/wharf?{query}",
-        "redis": f"rediss://:{passwords['redis']}@redis:6379/0?{urlencode(redis, safe='/')}",
-        "nats": "tls://nats:4222",
+        "redis": redis_url(f":{passwords['redis']}"),
+        "nats": NATS,
     }
+
+
+def redis_url(who: str) -> str:
+    """Redis for a service whose pair is mounted in the usual place; `who` is USER:PASSWORD."""
+    files = dict(zip(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), BACKING_FILES, strict=True))
+    return f"rediss://{who}@redis:6379/0?{urlencode(files, safe='/')}"
+
+
+def redis_users(passwords: dict[str, str]) -> str:
+    """Redis' configuration of who may what: brains everything, gateways their limits only."""
+    return (
+        f"requirepass {passwords['redis']}\n"
+        f"user gateway on >{passwords['redis-gateway']} ~wharf:gateway:* +@all -@admin -@dangerous\n"
+    )
 
 
 def password(file: Path) -> str:

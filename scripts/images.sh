@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build the container images of docker-compose.yml and the chart: wharf-brain, wharf-backing and wharf-kube, or those named.
+# Build the container images of docker-compose.yml and the chart: wharf-brain, wharf-gateway, wharf-backing and wharf-kube,
+# or those named.
 # Wheels (pinned, with hashes) and the Kubernetes programs are made outside and copied in, so a build inside needs no
 # Python index. WHARF_BASE_IMAGE names another base than debian:bookworm-slim; `--prepare` only fills build/image.
 set -euo pipefail
@@ -9,9 +10,12 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' cli/pyproject.toml)
 say() { printf '==> %s\n' "$*" >&2; }
 prepare_only=""
 [ "${1:-}" != --prepare ] || { prepare_only=yes; shift; }
-[ $# -gt 0 ] || set -- brain backing kube
+[ $# -gt 0 ] || set -- brain gateway backing kube
 for target in "$@"; do
-    case $target in brain | backing | kube) ;; *) echo "no image $target; there are brain, backing and kube" >&2; exit 2 ;; esac
+    case $target in
+        brain | gateway | backing | kube) ;;
+        *) echo "no image $target; there are brain, gateway, backing and kube" >&2; exit 2 ;;
+    esac
 done
 
 [ "$($python -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True ] || {
@@ -47,7 +51,7 @@ wheel() {
 
 mkdir -p $context/kube
 once wheels "$(key_of requirements/runtime.txt)" collect
-for member in libs/wire libs/common services/brain cli; do
+for member in libs/wire libs/common services/brain services/gateway cli; do
     # shellcheck disable=SC2046 # a list of files
     once "own/${member##*/}" "$(key_of requirements/runtime.txt $(git ls-files "$member"))" wheel "$member"
 done

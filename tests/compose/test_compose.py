@@ -1,5 +1,5 @@
-"""docker-compose.yml as a user would run it: images built, three brains and a control plane up, a leader killed, data
-kept over a restart.
+"""docker-compose.yml as a user would run it: images built, three brains, two kube-apiservers and a gateway up, a leader
+and a kube-apiserver killed, data kept over a restart.
 
 The tests are one story on one system, in file order.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pytest
 from harness.containers import ROOT, Engine
@@ -33,6 +34,7 @@ def system(engine: Engine) -> Iterator[Engine]:
 def kubeconfig(system: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kube") / "kubeconfig"
     path.write_text(compose(system, "run", "--rm", "-T", "pki", "cat", "/out/kube/kubeconfig"))
+    eventually(lambda: kubectl(system, path, "get", "--raw=/readyz"))
     return path
 
 
@@ -113,7 +115,47 @@ def test_kubectl_goes_on_when_the_leader_is_killed(system: Engine, kubeconfig: P
 def test_what_was_written_survives_the_containers(system: Engine, kubeconfig: Path) -> None:
     compose(system, "down", "--timeout", "20")
     compose(system, "up", "-d")
-    assert kubectl(system, kubeconfig, "get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
+    words = ("get", "configmap", "kept", "-o", "jsonpath={.data.a}")
+    assert eventually(lambda: kubectl(system, kubeconfig, *words)) == "b"
+
+
+@pytest.mark.parametrize("context", ["wharf-admin@wharf", "wharf-admin@wharf-direct"])
+def test_the_apiserver_sees_who_asks_through_the_gateway_and_past_it(
+    system: Engine, kubeconfig: Path, context: str
+) -> None:
+    words = ("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    assert kubectl(system, kubeconfig, f"--context={context}", *words) == "wharf-admin"
+
+
+def test_kubectl_does_not_notice_a_killed_kube_apiserver(system: Engine, kubeconfig: Path) -> None:
+    """Not asked again: the gateway itself goes to the other one."""
+    compose(system, "kill", "kube-apiserver-1")
+    for number in range(3):
+        kubectl(system, kubeconfig, "create", "configmap", f"one-left-{number}")
+    compose(system, "start", "kube-apiserver-1")
+    words = ("get", "--raw=/readyz", "--context=wharf-admin@wharf-direct")
+    assert eventually(lambda: kubectl(system, kubeconfig, *words)) == "ok"
+
+
+def as_gateway(system: Engine, command: str) -> str:
+    """What Redis says to the gateway's own user."""
+    script = (
+        "import redis, yaml; url = yaml.safe_load(open('/pki/gateway.yaml'))['redis']\n"
+        f"try: print(redis.Redis.from_url(url).{command})\n"
+        "except redis.RedisError as error: print(type(error).__name__)"
+    )
+    return compose(system, "exec", "-T", "gateway", "python", "-c", script).strip()
+
+
+def test_the_gateway_keeps_its_limits_in_redis_and_reads_nothing_else_there(system: Engine, kubeconfig: Path) -> None:
+    kubectl(system, kubeconfig, "get", "namespaces")
+    assert eventually(lambda: not_zero(as_gateway(system, "zcard('wharf:gateway:limits:alive')"))) == "1"
+    assert as_gateway(system, "get('wharf:brain:leader')") == "NoPermissionError"
+
+
+def not_zero(said: str) -> str:
+    assert said != "0"
+    return said
 
 
 def probe(address: tuple[str, int], authority: str) -> str:
@@ -146,23 +188,28 @@ def test_the_control_plane_has_no_way_to_what_is_behind_the_brains(system: Engin
         [inspected] = json.loads(system.run("docker", "inspect", container))
         return set(inspected["NetworkSettings"]["Networks"])
 
-    assert networks("postgres") == networks("redis") == networks("nats") == {"wharftest_backing"}
-    assert networks("kube-apiserver") == {"wharftest_clients"}
-    [backing] = json.loads(system.run("docker", "network", "inspect", "wharftest_backing"))
-    assert backing["Internal"]
+    assert networks("postgres") == {"wharftest_backing"}
+    assert networks("redis") == networks("nats") == {"wharftest_backing", "wharftest_sharing"}
+    assert networks("kube-apiserver-1") == networks("kube-apiserver-2") == {"wharftest_clients"}
+    assert networks("gateway") == {"wharftest_sharing", "wharftest_clients"}
+    for name in ("backing", "sharing"):
+        [inspected] = json.loads(system.run("docker", "network", "inspect", f"wharftest_{name}"))
+        assert inspected["Internal"]
 
 
 def test_no_password_is_in_what_the_engine_shows(system: Engine) -> None:
-    secret = compose(system, "exec", "-T", "postgres", "cat", "/pki/password").strip()
-    assert len(secret) > 20
+    postgres = compose(system, "exec", "-T", "postgres", "cat", "/pki/password").strip()
+    url = compose(system, "exec", "-T", "gateway", "grep", "^redis:", "/pki/gateway.yaml")
     ids = compose(system, "ps", "-q").split()
-    assert secret not in system.run("docker", "inspect", *ids)
-    assert secret not in compose(system, "logs", "--no-color")
+    shown = system.run("docker", "inspect", *ids) + compose(system, "logs", "--no-color")
+    for secret in (postgres, urlsplit(url.removeprefix("redis: ").strip()).password or ""):
+        assert len(secret) > 20
+        assert secret not in shown
 
 
 def test_containers_are_locked_down(system: Engine) -> None:
     ids = compose(system, "ps", "-q").split()
-    assert len(ids) >= 9
+    assert len(ids) >= 11
     for container in json.loads(system.run("docker", "inspect", *ids)):
         assert container["HostConfig"]["ReadonlyRootfs"], container["Name"]
         assert container["HostConfig"]["CapDrop"] == ["ALL"]
