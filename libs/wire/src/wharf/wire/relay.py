@@ -220,9 +220,10 @@ class Relay:
             self._upstream_drained()
 
     def _body_end(self, trailers: Headers) -> None:
-        self._body_ended, self._trailers = True, trailers
+        self._body_ended = True
+        self._trailers = self._request_filter.apply(trailers)  # what may not come in a head may not come late either
         if self._request is not None:
-            self._request.finish(trailers)
+            self._request.finish(self._trailers)
 
     def _forget_long_body(self) -> None:
         if self._kept_size > self._replay_max:
@@ -265,7 +266,7 @@ class Relay:
         self._upstream_ended = True
         if not self._body_ended and not request.done:
             request.reset()  # it answered without reading the rest
-        self.exchange.finish(trailers)
+        self.exchange.finish(self._response_filter.apply(trailers))
         if self._completed:
             self._report(None)
 
