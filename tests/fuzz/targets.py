@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from brain.api.fakes import FakeCall
 from fuzz.http1 import HTTP1_TARGETS
+from fuzz.http2 import HTTP2_TARGETS
 from google.protobuf.message import DecodeError
 from wharf.brain.api.encode import Encoder
 from wharf.brain.api.members import Alone, Member
@@ -173,5 +174,11 @@ def nothing() -> None:
 
 
 _api = ApiTarget()
-TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "shapes": shapes, "api": _api, **HTTP1_TARGETS}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "frames": frames,
+    "shapes": shapes,
+    "api": _api,
+    **HTTP1_TARGETS,
+    **HTTP2_TARGETS,
+}
 CLOSE: dict[str, Callable[[], None]] = {**dict.fromkeys(TARGETS, nothing), "api": _api.close}
