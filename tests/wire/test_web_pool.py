@@ -1,4 +1,4 @@
-"""What a pool decides, as tables; and pools on sockets: growth, GOAWAY, rotation, dead peers, bounded waiting."""
+"""Pools on sockets: growth, GOAWAY, rotation, dead peers, bounded waiting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,13 @@ import pytest
 import uvloop
 from wharf.wire.client import HttpPool, Response, fetch
 from wharf.wire.client_shell import RequestFailed, Target, client_context
-from wharf.wire.limits import ConnectionLimits
-from wharf.wire.pool import Demand, Life, PoolLimits, Silence, choose, dials_wanted, idle_to_close
-from wharf.wire.tcp import dial, interleave
+from wharf.wire.pool import PoolLimits
+from wharf.wire.tcp import dial
 from wharf.wire.tls import TlsError
 from wharf.wire.web import Fault
 from wharf.wire.web_server import WEB_LIMITS
 from wire.net import eventually
 from wire.web_net import App, Sink, make_material, pooled, target_of, web
-
-LIMITS = PoolLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    version: int = 2
-    open_requests: int = 0
-    capacity: int = 100
-    idle_since: float | None = None
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -40,71 +29,6 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await main()
 
     uvloop.run(bounded())
-
-
-# --- decisions
-@pytest.mark.parametrize(
-    ("slots", "chosen"),
-    [
-        ([], None),
-        ([Slot(capacity=0)], None),
-        ([Slot(open_requests=3), Slot(open_requests=7), Slot(open_requests=5)], 1),
-        ([Slot(open_requests=99, capacity=1), Slot(open_requests=100, capacity=0)], 0),
-        ([Slot(1, 0, 1, 10.0), Slot(1, 0, 1, 20.0), Slot(1, 1, 0)], 1),
-    ],
-)
-def test_the_fullest_with_room_is_taken_and_of_idle_ones_the_last_used(slots: list[Slot], chosen: int | None) -> None:
-    assert choose(slots) is (None if chosen is None else slots[chosen])
-
-
-@pytest.mark.parametrize(
-    ("demand", "wanted"),
-    [
-        (Demand(waiting=0, dialing=0, open=0, version=0), 0),
-        (Demand(waiting=9, dialing=0, open=0, version=0), 1),
-        (Demand(waiting=9, dialing=1, open=0, version=0), 0),
-        (Demand(waiting=9, dialing=0, open=3, version=2), 1),
-        (Demand(waiting=9, dialing=0, open=8, version=2), 0),
-        (Demand(waiting=9, dialing=2, open=5, version=1), 7),
-        (Demand(waiting=9, dialing=0, open=1020, version=1), 4),
-        (Demand(waiting=1, dialing=5, open=0, version=1), 0),
-    ],
-)
-def test_how_many_are_dialled(demand: Demand, wanted: int) -> None:
-    assert dials_wanted(demand, LIMITS) == wanted
-
-
-@pytest.mark.parametrize(
-    ("slots", "closed"),
-    [
-        ([Slot(1, idle_since=939.0), Slot(1, idle_since=941.0), Slot(1, 1, 0)], [0]),
-        ([Slot(2, idle_since=909.0), Slot(2, idle_since=905.0)], [1]),  # one stays, the fresher one
-        ([Slot(2, idle_since=905.0)], []),
-        ([Slot(2, idle_since=905.0), Slot(2, idle_since=909.0), Slot(2, 3)], [0, 1]),
-        ([Slot(2, idle_since=920.0), Slot(2, idle_since=905.0)], [1]),
-    ],
-)
-def test_which_idle_ones_are_closed(slots: list[Slot], closed: list[int]) -> None:
-    assert idle_to_close(slots, 1000.0, LIMITS) == [slots[index] for index in closed]
-
-
-def test_edge_27_silence_is_asked_about_then_given_up() -> None:
-    silence = Silence(LIMITS, 0.0)
-    assert [silence.look(100, now) for now in (1.0, 30.9)] == [Life.FINE, Life.FINE]
-    assert silence.look(100, 31.0) is Life.ASK
-    assert silence.look(100, 45.9) is Life.FINE
-    assert silence.look(117, 46.0) is Life.FINE, "it answered"
-    assert silence.look(117, 76.0) is Life.ASK
-    assert silence.look(117, 91.0) is Life.DEAD
-
-
-def test_address_families_take_turns() -> None:
-    def info(family: int, number: int) -> tuple[int, int, int, str, Any]:
-        return (family, 1, 6, "", number)
-
-    found = [info(10, 1), info(10, 2), info(10, 3), info(2, 4), info(2, 5)]
-    assert [item[4] for item in interleave(found)] == [1, 4, 2, 5, 3]
-    assert interleave([]) == []
 
 
 # --- dialling
@@ -476,51 +400,5 @@ def test_edge_29_a_kept_connection_that_closes_as_it_is_used() -> None:
             assert (await fetch(pool, b"GET", b"/")).body == b"ok"
         server.close()
         await server.wait_closed()
-
-    run(main)
-
-
-# --- whole requests
-def test_fetch_is_bounded_in_time_and_size() -> None:
-    async def main() -> None:
-        app = App()
-        async with web(app) as server, pooled(server.ports[0], "h2") as pool:
-            with pytest.raises(RequestFailed) as caught:
-                await fetch(pool, b"GET", b"/silent", timeout=0.1)
-            assert caught.value.failure.fault is Fault.TIMEOUT
-            with pytest.raises(RequestFailed, match="longer than 1000 bytes"):
-                await fetch(pool, b"GET", b"/bytes/10000000", body_max=1000)
-            await eventually(lambda: server.open_exchanges == 0)
-            assert app.cancelled == 2
-            task = asyncio.ensure_future(fetch(pool, b"GET", b"/silent"))
-            await eventually(lambda: len(app.open) == 2)
-            task.cancel()
-            await eventually(lambda: app.cancelled == 3)
-            server.abort_all()
-            with pytest.raises(RequestFailed):
-                await fetch(pool, b"GET", b"/silent", timeout=0.1)
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    run(main)
-
-
-def test_close_waits_for_what_is_under_way_and_then_cuts_it() -> None:
-    async def main() -> None:
-        app = App()
-        async with web(app, limits=ConnectionLimits()) as server:
-            for grace, outcome in ((5.0, None), (0.1, Fault.LOST)):
-                pool = HttpPool(target_of(server.ports[0], "h2"))
-                sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
-                await eventually(lambda: sink.data)  # noqa: B023
-                closing = asyncio.ensure_future(pool.close(grace))
-                await asyncio.sleep(0)
-                with pytest.raises(RequestFailed, match="pool is closed"):
-                    await pool.connect()
-                if outcome is None:
-                    app.open[-1].finish()
-                await closing
-                await sink.over.wait()
-                assert (sink.failure.fault if sink.failure else None) is outcome
 
     run(main)

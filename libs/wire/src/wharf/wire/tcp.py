@@ -69,7 +69,9 @@ async def dial(host: str, port: int) -> socket.socket:
     OSError, that of the first address, when none can be reached. The caller bounds the time.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _numeric(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if len(found) == 1:
+        return await _dial_one(found[0])
     waiting = interleave(found)
     dials: set[asyncio.Task[socket.socket]] = set()
     first_error: OSError | None = None
@@ -106,6 +108,14 @@ def interleave(found: Sequence[AddressInfo]) -> list[AddressInfo]:
         mixed += own[:1] + other[:1]
         own, other = own[1:], other[1:]
     return mixed
+
+
+def _numeric(host: str, port: int) -> Sequence[AddressInfo]:
+    """An address needs no resolver, and no thread to wait for one."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return []
 
 
 async def _dial_one(address: AddressInfo) -> socket.socket:
