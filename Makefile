@@ -17,7 +17,7 @@ setup: ## .venv and every tool the other targets need
 setup-run:
 	@scripts/setup.sh run
 
-up: setup-run ## a Kubernetes control plane on brain, from nothing (ARGS="--detach --dir D")
+up: setup-run ## a Kubernetes control plane on brain behind the gateway, from nothing (ARGS="--detach --dir D")
 	@exec .venv/bin/wharf up $(ARGS)
 
 test: setup ## every check and every suite CI runs, with one summary
@@ -64,7 +64,7 @@ node: build ## a real node with pods joins the control plane on brain (needs roo
 chart: ## lint and render the Helm chart, with its must-pass and must-fail cases
 	@$(SUITE) chart $(ARGS)
 
-images: ## container images wharf-brain, wharf-backing and wharf-kube (needs docker)
+images: ## container images: wharf-brain, wharf-gateway, wharf-backing, wharf-kube (needs docker)
 	@scripts/images.sh
 
 compose-test: ## build the images and bring docker-compose.yml up (needs root; minutes)
