@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 from wharf.wire.client import HttpPool, fetch
-from wharf.wire.client_shell import ProtocolName, client_context
+from wharf.wire.client_shell import ProtocolName, Target, client_context
 from wharf.wire.h2 import PREFACE
 from wharf.wire.limits import ListenerLimits
 from wharf.wire.server_tls import DynamicTls, Identity
@@ -72,6 +72,20 @@ def test_edge_13_alpn_gives_what_the_client_can(tmp_path: Path) -> None:
             without_alpn = ssl.create_default_context(cafile=material.ca.ca_file)
             answer = await ask_raw(server.ports[0], GET_CLOSE, without_alpn, "localhost")
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+    run(main)
+
+
+def test_ipv6() -> None:
+    async def main() -> None:
+        server = WebServer(App(), [WebListener(host="::1")])
+        await server.start()
+        pool = HttpPool(Target("::1", server.ports[0], protocol="h2"))
+        response = await fetch(pool, b"GET", b"/hello")
+        assert response.body == b"hello [::1]:%d" % server.ports[0]
+        assert next(iter(server.connections)).local_address == f"[::1]:{server.ports[0]}"
+        await pool.close()
+        await server.close()
 
     run(main)
 

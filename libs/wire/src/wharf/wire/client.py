@@ -19,6 +19,7 @@ from wharf.wire.pool import HTTP1, Demand, PoolLimits, choose, dials_wanted, idl
 from wharf.wire.web import Failure, Fault, Header, Headers, Link, Request
 
 log = logging.getLogger("wharf.wire")
+_ATTEMPTS = 3  # of a whole small request
 _TICK = 1.0  # seconds between looks at all connections; shorter when a limit asks for it
 
 
@@ -281,34 +282,44 @@ async def fetch(
     timeout: float = 10.0,  # noqa: ASYNC109 - its exception says what failed
     body_max: int = 16 * 1024 * 1024,
 ) -> Response:
-    """One request and its whole response, within `timeout` seconds and `body_max` bytes. RequestFailed otherwise."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    link = pool.ready() or await pool.connect(deadline)
+    """One request and its whole response, within `timeout` seconds and `body_max` bytes. RequestFailed otherwise.
+
+    It is made again where nothing of it can have been processed, and where a lost connection does no harm to repeat it.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout
     if body:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
-    request = link.request(
-        method, target, authority or pool.target.authority, headers, scheme=pool.target.scheme, end=not body
-    )
-    collected = _Collected(request, loop.create_future(), body_max)
-    if body:
-        request.send(body)
-        request.finish()
+    attempts = 0
     try:
         async with asyncio.timeout_at(deadline):
-            return await collected.whole
+            while True:
+                link = pool.ready() or await pool.connect(deadline)
+                host, scheme = authority or pool.target.authority, pool.target.scheme
+                request = link.request(method, target, host, headers, scheme=scheme, end=not body)
+                try:
+                    return await _Collected(request, body, body_max).whole
+                except RequestFailed as error:
+                    attempts += 1
+                    if attempts == _ATTEMPTS or not _repeatable(method, error.failure):
+                        raise
+                finally:
+                    if not request.done:
+                        request.reset()
     except TimeoutError:
         raise RequestFailed(Failure(Fault.TIMEOUT, f"no whole response within {timeout:g} s")) from None
-    finally:
-        if not request.done:
-            request.reset()
+
+
+def _repeatable(method: bytes, failure: Failure) -> bool:
+    if failure.fault is Fault.LOST:  # most likely a kept connection that was closed as it was used
+        return method in (b"GET", b"HEAD")
+    return failure.fault is Fault.REFUSED
 
 
 class _Collected:
-    """Gathers one response."""
+    """Sends one request's body and gathers its response."""
 
-    def __init__(self, request: Request, whole: asyncio.Future[Response], body_max: int) -> None:
-        self.whole = whole
+    def __init__(self, request: Request, body: bytes, body_max: int) -> None:
+        self.whole: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._request = request
         self._body_max = body_max
         self._headers: list[Header] = []
@@ -318,6 +329,9 @@ class _Collected:
         request.on_data = self._data
         request.on_end = self._end
         request.on_failure = self._fail
+        if body:
+            request.send(body)
+            request.finish()
 
     def _head(self, _: int, headers: list[Header]) -> None:
         self._headers = headers
