@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.wire.limits import Http1Limits
 
@@ -205,58 +205,68 @@ class Oracle:
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
         self.url = b""
+        self.body_begun = False
+        self.body = b""
         self.complete = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value.strip(b" \t")))
+        if not self.body_begun:
+            self.headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.body_begun = True
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
 
     def on_message_complete(self) -> None:
         self.complete = True
 
 
-PARTS = [
-    *(b"GET ", b"POST ", b"/", b"/a?b=c", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b": "),
-    *(
-        b"Host: a\r\n",
-        b"Content-Length: 3\r\n",
-        b"Transfer-Encoding: chunked\r\n",
-        b"X: y\r\n",
-        b"abc",
-        b"\x00",
-        b"\xff",
-    ),
-    *(
-        b"Connection: upgrade\r\nUpgrade: x\r\n",
-        b"3\r\nabc\r\n",
-        b"0\r\n\r\n",
-        b"\r\n\r\n",
-        b"Expect: 100-continue\r\n",
-    ),
+ACCEPTED = [
+    request(b"Host: a", b"Accept: */*", b"X:", b"Y: \xc3\xa9", first=b"GET /a%20b?c=d HTTP/1.1"),
+    request(b"Host: a", b"Content-Length: 5", body=b"hello"),
+    request(b"Host: a", b"Transfer-Encoding: chunked", body=b"5;a=b\r\nhello\r\n0\r\nT: 1\r\n\r\n"),
+    request(b"Connection: keep-alive", b"Content-Length: 2", first=b"PUT / HTTP/1.0", body=b"ab"),
+    request(b"Host: a", b"Expect: 100-continue", b"Content-Length: 1", body=b"x"),
+    request(b"Host: a", b"Connection: close, x", first=b"OPTIONS * HTTP/1.1"),
 ]
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 120),
+        st.integers(0, 3),
+        st.sampled_from(
+            [b"", b" ", b"\r", b"\n", b"\r\n", b"\t", b":", b",", b";", b"\0", b"\xff", b"1", b"a", b"0\r\n"]
+        ),
+    ),
+    max_size=3,
+)
 
 
-@given(st.lists(st.sampled_from(PARTS), max_size=12))
-@example([b"POST ", b"/", b" HTTP/1.1", b"\r\n", b"Host: a\r\n", b"Content-Length: 3\r\n", b"\r\n", b"abc"])
-def test_what_is_accepted_reads_the_same_in_llhttp(parts: list[bytes]) -> None:
+@given(st.sampled_from(ACCEPTED), EDITS)
+@settings(max_examples=500)
+def test_what_is_accepted_reads_the_same_in_llhttp(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     """Two readers agree: no head or body is read here in a way another strict reader does not."""
-    data = b"".join(parts)
+    for at, dropped, put in edits:
+        data = data[:at] + put + data[at + dropped :]
     served = Served()
     served.feed(data)
-    if not served.seen or served.session.violation:
+    assert edits or served.seen
+    if not served.seen or served.session.violation or not served.exchange.target.isascii():
         return
     oracle = Oracle()
-    parser = httptools.HttpRequestParser(oracle)
-    consumed = len(data) - served.session.held
     try:
-        parser.feed_data(data[:consumed])
-    except httptools.HttpParserUpgrade:
+        httptools.HttpRequestParser(oracle).feed_data(data[: len(data) - served.session.held])
+    except httptools.HttpParserError as error:
+        assert "extension" in str(error)  # ours may have spaces in them; nothing depends on what they say
         return
     exchange = served.exchange
     assert oracle.headers == exchange.headers
     assert oracle.url == exchange.target
+    assert oracle.body == served.seen[0].body
     assert oracle.complete == (not exchange.body_expected or served.seen[0].trailers is not None)
 
 
