@@ -88,6 +88,28 @@ def test_a_server_without_http2_when_that_is_wanted(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_connection_that_ends_before_its_use_is_dialled_again() -> None:
+    """A server that drains, or a balancer with an old list: the next dial may well be served."""
+
+    async def main() -> None:
+        accepted = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal accepted
+            accepted += 1
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with pooled(server.sockets[0].getsockname()[1], "h2") as pool:
+            with pytest.raises(RequestFailed, match="closed by the peer"):
+                await pool.connect()
+            assert (accepted, pool.stats.dials) == (3, 1)
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
 def test_a_dial_is_bounded_and_so_is_waiting() -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, says nothing
@@ -361,18 +383,19 @@ def test_edge_29_a_kept_connection_that_closes_as_it_is_used() -> None:
     """The race nobody can win: a server closes an idle connection while a request is on its way to it."""
 
     async def main() -> None:
-        served = 0
+        serving = 0
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal served
+            nonlocal serving
+            serving += 1
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await reader.readuntil(b"\r\n\r\n")
-                served += 1
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 await reader.readexactly(1)  # the next request has begun: close without an answer
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            serving -= 1
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with pooled(server.sockets[0].getsockname()[1], "http1") as pool:
@@ -382,6 +405,7 @@ def test_edge_29_a_kept_connection_that_closes_as_it_is_used() -> None:
             assert caught.value.failure.fault is Fault.LOST, "it may have been processed"
             for _ in range(3):
                 assert (await fetch(pool, b"GET", b"/")).body == b"ok", "what does no harm is asked again"
+        await eventually(lambda: serving == 0)
         server.close()
         await server.wait_closed()
 

@@ -179,11 +179,6 @@ class HttpPool:
         except RequestFailed as error:
             self._note_failure(target, error.failure)
             return
-        if connection.going_away:
-            connection.abort()
-            failure = Failure(Fault.UNSENT, f"{target.host}:{target.port}: closed at once by the peer")
-            self._note_failure(target, failure)
-            return
         connection.owner = self
         if target is not self.target or self._closed:
             self._draining.add(connection)

@@ -6,6 +6,7 @@ Invariant: an owner hears of a connection's end exactly once, and only of connec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
     from wharf.wire._http import HttpClientSession
 
 log = logging.getLogger("wharf.wire")
+_EARLY_ENDS = 2  # in a row, that say nothing about the next connection
 _HTTP2_LIMITS = ClientLimits()
 KEEPALIVE = b"wharf-ka"
 ProtocolName = Literal["auto", "h2", "http1"]
 _ALPN: dict[str, list[str]] = {"auto": ["h2", "http/1.1"], "h2": ["h2"], "http1": ["http/1.1"]}
+
+
+class _EarlyEndError(ConnectionResetError):
+    """A connection that ended before it could be used: its server drains, or a balancer had it on a list too long."""
 
 
 class RequestFailed(Exception):
@@ -162,7 +168,7 @@ class ClientConnection(SessionShell):
         self.link = None
         super().connection_lost(error)
         if not self.usable.done():
-            self.usable.set_exception(ConnectionResetError("closed by the peer"))
+            self.usable.set_exception(_EarlyEndError("closed by the peer"))
             self.usable.exception()  # nobody may be waiting
         owner, self.owner = self.owner, None
         if owner is not None:
@@ -193,19 +199,27 @@ async def open_connection(target: Target, limits: PoolLimits) -> ClientConnectio
     where = f"{target.host}:{target.port}"
     try:
         async with asyncio.timeout(limits.connect_timeout):
-            connection = await _connect(target, limits)
-            try:
-                connection.start(_agreed(target, connection))
-                await connection.usable
-            except BaseException:
-                connection.abort()
-                raise
+            for _ in range(_EARLY_ENDS):
+                with contextlib.suppress(_EarlyEndError):
+                    return await _open_usable(target, limits)
+            return await _open_usable(target, limits)
     except TimeoutError:
-        raise RequestFailed(
-            Failure(Fault.UNSENT, f"{where}: not connected within {limits.connect_timeout:g} s")
-        ) from None
+        text = f"{where}: not connected within {limits.connect_timeout:g} s"
+        raise RequestFailed(Failure(Fault.UNSENT, text)) from None
     except OSError as error:
         raise RequestFailed(Failure(Fault.UNSENT, f"{where}: {_reason(error)}")) from error
+
+
+async def _open_usable(target: Target, limits: PoolLimits) -> ClientConnection:
+    connection = await _connect(target, limits)
+    try:
+        connection.start(_agreed(target, connection))
+        await connection.usable
+        if connection.going_away:
+            raise _EarlyEndError("closed at once by the peer")
+    except BaseException:
+        connection.abort()
+        raise
     return connection
 
 
@@ -232,7 +246,7 @@ def _agreed(target: Target, connection: ClientConnection) -> int:
         return HTTP2 if target.protocol == "h2" else HTTP1
     transport = connection.transport
     if transport is None:
-        raise ConnectionResetError("closed by the peer")
+        raise _EarlyEndError("closed by the peer")
     if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
         return HTTP2
     if target.protocol == "h2":
