@@ -66,13 +66,17 @@ class SessionShell(asyncio.Protocol):
         session.pump()
 
     def eof_received(self) -> bool:
-        """True: an HTTP/1.1 peer that sends no more may want to hear more; the session says when it is over."""
+        """True: an HTTP/1.1 peer that sends no more may want to hear more; the session says when it is over.
+
+        TLS transports end with their peer whatever is said here, and log a warning at True.
+        """
         session = self.session
         if session is None:
             return False
         session.receive_eof()
         session.pump()
-        return isinstance(session, Http1Session)
+        transport = self.transport
+        return isinstance(session, Http1Session) and transport is not None and transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self.stalled_since = self._loop.time()
