@@ -22,7 +22,8 @@ from wharf.cli.kube.process import Process
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "wharf-test-base:bookworm"
 PACKAGES = "python3,python3-venv,libnghttp2-14,liblmdb0,postgresql-15,redis-server"
-NODE_IMAGES = ("wharf-brain:0.1.0", "wharf-backing:0.1.0")
+NODE_IMAGES = ("wharf-brain:0.1.0", "wharf-gateway:0.1.0", "wharf-backing:0.1.0")
+_NODE_TARGETS = ("brain", "gateway", "backing")
 TOOLS = ("dockerd", "docker", "docker-compose", "debootstrap", "unshare", "nsenter")
 ENGINE_READY = "API listen on"
 
@@ -105,12 +106,12 @@ def base_archive() -> Path:
 
 
 def node_images() -> Path:
-    """wharf-brain and wharf-backing as an archive for a node's containerd; kept until their sources change."""
+    """What pods run, as an archive for a node's containerd; kept until its sources change."""
     folder = cache_root() / "images"
     archive = folder / f"node-{_image_key()}.tar"
     if not archive.exists():
         with running_engine() as engine, tempfile.TemporaryDirectory(dir=folder) as scratch:
-            engine.build_images("brain", "backing")
+            engine.build_images(*_NODE_TARGETS)
             fresh = Path(scratch) / "images.tar"
             engine.run("docker", "save", "--output", fresh, *NODE_IMAGES)
             for old in folder.glob("node-*.tar"):
@@ -122,7 +123,7 @@ def node_images() -> Path:
 def _image_key() -> str:
     """What the images are made of, in one word."""
     script = ROOT / "scripts" / "images.sh"
-    checked([str(script), "--prepare", "brain", "backing"], dict(os.environ), ROOT, 600)
+    checked([str(script), "--prepare", *_NODE_TARGETS], dict(os.environ), ROOT, 600)
     digest = hashlib.sha256(PACKAGES.encode())
     context = ROOT / "build" / "image"
     for file in (script, *sorted((ROOT / "deploy").rglob("*")), *sorted(context.rglob("*.stamp"))):
