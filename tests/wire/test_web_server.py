@@ -190,6 +190,17 @@ def test_between_requests_http1_waits_for_a_bounded_time() -> None:
     run(main)
 
 
+def test_a_client_that_breaks_http2_is_told_and_let_go() -> None:
+    async def main() -> None:
+        async with web(App()) as server:
+            settings, too_long = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", b"\xff\xff\xff\x00\x00\x00\x00\x00\x01"
+            answer = await ask_raw(server.ports[0], PREFACE + settings + too_long)
+            assert b"\x07\x00\x00\x00\x00\x00" in answer, "GOAWAY"
+            await eventually(lambda: not server.connections)
+
+    run(main)
+
+
 def test_edge_27_a_client_that_vanished_is_found_by_ping() -> None:
     async def main() -> None:
         app = App()

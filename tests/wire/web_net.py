@@ -8,21 +8,25 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import ProtocolName, RequestFailed, Target, client_context
+from wharf.wire.coupled import Coupled
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.pool import PoolLimits
 from wharf.wire.relay import REQUEST_ONLY_HERE, Relay
 from wharf.wire.server_tls import DynamicTls, Identity
 from wharf.wire.web import Exchange, Failure, Headers, Request
-from wharf.wire.web_h2 import HeaderFilter
+from wharf.wire.web_h2 import HeaderFilter, HttpClientSession, HttpServerStream
 from wharf.wire.web_server import WEB_LIMITS, WebListener, WebServer
 from wire.pki import Authority
 
 CHUNK = bytes(range(256)) * 64  # 16 KiB
 REQUEST_FILTER = HeaderFilter(REQUEST_ONLY_HERE)
 RESPONSE_FILTER = HeaderFilter()
+ADDED_TO_REQUESTS = ((b"x-added", b"1"),)
+ADDED_TO_RESPONSES = ((b"x-proxy", b"yes"),)
 
 
 class App:
@@ -201,31 +205,47 @@ class Proxy:
 
     pool: HttpPool
     clean_end: bool = False
+    short: bool = False  # `Coupled` where that will do
     tries: int = 3
-    done: list[tuple[Relay, Failure | None]] = field(default_factory=list)
+    done: list[tuple[Relay | Coupled, Failure | None]] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __call__(self, exchange: Exchange) -> None:
+        if self.short and not exchange.body_expected:
+            self._go(Coupled(cast(HttpServerStream, exchange), self._done))
+            return
         relay = Relay(
             exchange,
             request_filter=REQUEST_FILTER,
             response_filter=RESPONSE_FILTER,
             on_done=self._done,
             clean_end=self.clean_end,
-            response_headers=((b"x-proxy", b"yes"),),
+            response_headers=ADDED_TO_RESPONSES,
         )
         self._go(relay)
 
-    def _go(self, relay: Relay) -> None:
+    def _go(self, relay: Relay | Coupled) -> None:
         link = self.pool.ready()
-        if link is not None:
-            relay.start(link, b"upstream.test", ((b"x-added", b"1"),), scheme=self.pool.target.scheme)
+        if link is not None and isinstance(relay, Relay):
+            relay.start(link, b"upstream.test", ADDED_TO_REQUESTS, scheme=self.pool.target.scheme)
+            return
+        if link is not None and isinstance(relay, Coupled):
+            session = cast(HttpClientSession, link)
+            relay.start(
+                session,
+                b"upstream.test",
+                REQUEST_FILTER,
+                ADDED_TO_REQUESTS,
+                RESPONSE_FILTER,
+                ADDED_TO_RESPONSES,
+                self.clean_end,
+            )
             return
         task = asyncio.get_running_loop().create_task(self._dial(relay))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _dial(self, relay: Relay) -> None:
+    async def _dial(self, relay: Relay | Coupled) -> None:
         try:
             await self.pool.connect()
         except RequestFailed as error:
@@ -234,11 +254,11 @@ class Proxy:
         if not relay.exchange.done:
             self._go(relay)
 
-    def _done(self, relay: Relay, failure: Failure | None) -> None:
+    def _done(self, relay: Relay | Coupled, failure: Failure | None) -> None:
         self.done.append((relay, failure))
         if failure is None or relay.head_sent or relay.exchange.done:
             return
-        if relay.replayable and relay.attempts < self.tries:
+        if relay.replayable and len(self.done) < self.tries:
             self._go(relay)
         else:
             refuse(relay.exchange, failure)

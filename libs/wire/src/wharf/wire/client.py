@@ -94,11 +94,11 @@ class HttpPool:
         try:
             async with asyncio.timeout_at(deadline):
                 await waiter
-        except TimeoutError:
-            raise RequestFailed(Failure(Fault.UNSENT, "no connection in time")) from None
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._wake(1)  # its turn is the next one's
+            if isinstance(error, TimeoutError):
+                raise RequestFailed(Failure(Fault.UNSENT, "no connection in time")) from None
             raise
         finally:
             with contextlib.suppress(ValueError):
