@@ -10,12 +10,21 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from wharf.cli.kube.controlplane import ControlPlane
-
 Json = dict[str, Any]
+
+
+class Reachable(Protocol):
+    """A control plane, or what stands in front of one."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it serves."""
+
+    def connect(self, url: str | None = None, timeout: float = 30.0) -> http.client.HTTPSConnection:
+        """A connection as the admin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +49,9 @@ class ApiError(AssertionError):
 
 
 class Api:
-    """A client of one apiserver, as the admin."""
+    """A client of one apiserver (or of what stands in front of it), as the admin."""
 
-    def __init__(self, plane: ControlPlane, index: int = 0) -> None:
+    def __init__(self, plane: Reachable, index: int = 0) -> None:
         self._plane = plane
         self._url = plane.urls[index]
         self._connection: http.client.HTTPSConnection | None = None

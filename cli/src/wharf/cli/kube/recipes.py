@@ -61,6 +61,7 @@ def _kube(name: str, cold_seconds: int) -> Recipe:
 
 
 _TOOLS = PurePosixPath("tests/cluster/tools")
+OLD_KUBECTL = "kubectl-1.31"  # the oldest that the gateway is proven with
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -110,6 +111,14 @@ RECIPES: dict[str, Recipe] = {
             requirement="google.golang.org/grpc",
             version_args=(),
             cold_seconds=40,
+        ),
+        Recipe(
+            name=OLD_KUBECTL,
+            module=_TOOLS / "kubectl131",
+            package=f"{_KUBERNETES}/cmd/kubectl",
+            requirement=_KUBERNETES,
+            version_args=("version", "--client"),
+            cold_seconds=90,
         ),
         Recipe(
             name="kine",
