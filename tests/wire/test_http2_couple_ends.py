@@ -67,6 +67,19 @@ def test_edge_24_an_upstream_that_fails_after_the_head(clean_end: bool, how: str
     assert chain.front.server.open_streams == chain.front.server.unsent == 0
 
 
+def test_edge_24_an_announced_length_is_never_cut_short_cleanly() -> None:
+    origin = Held()
+    chain = Chain(origin, clean_end=True)
+    seen = chain.ask()
+    origin.exchanges[0].respond(200, [(b"content-length", b"100")])
+    origin.exchanges[0].send(b"part")
+    chain.run()
+    fail(chain, origin, "connection lost")
+    chain.run()
+    assert seen.failure is not None
+    assert not seen.ended
+
+
 def fail(chain: Chain, origin: Held, how: str) -> Fault:
     """The upstream fails in one of its ways."""
     if how == "reset":

@@ -36,6 +36,17 @@ cdef inline void _put_bytes(size_t at, const char *name, size_t length, bytes va
     _put(at, name, length, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
 
 
+cdef Py_ssize_t _find(Stream source, const char *name, size_t length) noexcept:
+    """The place of the first received header of this name; -1: there is none."""
+    cdef size_t at
+    cdef nghttp2_vec found
+    for at in range(source.pair_count):
+        found = nghttp2_rcbuf_get_buf(source.pairs[at * 2])
+        if found.len == length and _is(found.base, name, length):
+            return at
+    return -1
+
+
 cdef size_t _put_pairs(size_t count, Stream source, HeaderFilter chosen) noexcept:
     """The received headers of `source` that pass; the number of fields then."""
     cdef size_t at

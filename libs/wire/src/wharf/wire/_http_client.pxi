@@ -137,7 +137,8 @@ cdef class HttpClientStream(HttpStream):
         """Let the response flow to `exchange`: fields that pass the filter, then `extra`, data, trailers, end.
 
         `on_inform`, `on_end` and `on_failure` are still called; `on_head` and `on_data` are not. It may be called as late as in
-        `on_head`. A failure before the head leaves the exchange untouched; a later one aborts it, or ends it if `clean_end`.
+        `on_head`. A failure before the head leaves the exchange untouched; a later one aborts it, or ends it if `clean_end`
+        (never one with a content-length).
         """
         if self.done or self.sink is not None:
             raise RuntimeError("coupled already, or over")
@@ -167,6 +168,8 @@ cdef class HttpClientStream(HttpStream):
         _reserve(self.pair_count + 1 + (<size_t>len(self.extra) if self.extra is not None else 0))
         _put_status(self.status, digits)
         count = _put_pairs(1, self, self.response_filter)
+        if self.clean_end and _find(self, b"content-length", 14) >= 0:
+            self.clean_end = False  # its reader would see that bytes are missing: tell it why
         if self.extra is not None:
             count = _put_list(count, self.extra, False)
         sink.open_response(self.status, count, not self.remote_ended or self.inbox is not None)

@@ -37,14 +37,12 @@ cdef class HttpServerStream(HttpStream):
         return self.header_list()
 
     def header(self, bytes name not None):
-        cdef size_t at
         cdef nghttp2_vec found
-        for at in range(self.pair_count):
-            found = nghttp2_rcbuf_get_buf(self.pairs[at * 2])
-            if found.len == <size_t>PyBytes_GET_SIZE(name) and memcmp(found.base, PyBytes_AS_STRING(name), found.len) == 0:
-                found = nghttp2_rcbuf_get_buf(self.pairs[at * 2 + 1])
-                return PyBytes_FromStringAndSize(<const char *>found.base, found.len)
-        return None
+        cdef Py_ssize_t at = _find(self, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        if at < 0:
+            return None
+        found = nghttp2_rcbuf_get_buf(self.pairs[at * 2 + 1])
+        return PyBytes_FromStringAndSize(<const char *>found.base, found.len)
 
     def has_prefix(self, bytes prefix not None):
         """Whether the name of any header begins with these lower-case bytes."""
