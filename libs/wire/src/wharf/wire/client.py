@@ -3,7 +3,7 @@
 `ready` is the hot path and synchronous; `connect` waits for what `ready` does not have. Decisions are made in pool.py.
 
 Invariant: a connection is in `_connections` from the moment it takes requests until it is lost; a waiter is in
-`_waiting` until it is woken, and a woken one looks again for itself.
+`waiting` until it is woken, and a woken one looks again for itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class HttpPool:
         self._current: ClientConnection | None = None
         self._version = 0
         self._dials: set[asyncio.Task[None]] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: deque[asyncio.Future[None]] = deque()
         self._dial_count = self._dial_failures = self._lost = 0
         self._closed = False
         self._emptied = asyncio.Event()
@@ -79,7 +79,7 @@ class HttpPool:
                 return link
             if self._closed:
                 raise RequestFailed(Failure(Fault.UNSENT, "the pool is closed"))
-            if first and len(self._waiting) >= self.limits.pending_max:
+            if first and len(self.waiting) >= self.limits.pending_max:
                 raise RequestFailed(Failure(Fault.UNSENT, "too many requests wait for a connection"))
             await self._wait(deadline, first)
             first = False
@@ -87,9 +87,9 @@ class HttpPool:
     async def _wait(self, deadline: float | None, first: bool) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
         if first:
-            self._waiting.append(waiter)
+            self.waiting.append(waiter)
         else:
-            self._waiting.appendleft(waiter)  # somebody was quicker: its turn is not lost
+            self.waiting.appendleft(waiter)  # somebody was quicker: its turn is not lost
         self._dial()
         try:
             async with asyncio.timeout_at(deadline):
@@ -102,7 +102,7 @@ class HttpPool:
             raise
         finally:
             with contextlib.suppress(ValueError):
-                self._waiting.remove(waiter)
+                self.waiting.remove(waiter)
 
     # --- commands
     def retarget(self, target: Target) -> None:
@@ -136,7 +136,7 @@ class HttpPool:
             connections=len(self._connections),
             draining=len(self._draining),
             open_requests=sum(item.open_requests for item in (*self._connections, *self._draining)),
-            waiting=len(self._waiting),
+            waiting=len(self.waiting),
             dialing=len(self._dials),
             dials=self._dial_count,
             dial_failures=self._dial_failures,
@@ -148,7 +148,7 @@ class HttpPool:
         """A connection pumped: somebody who waits may find room on it."""
         if connection.going_away and connection in self._connections:
             self._retire(connection)
-        if self._waiting and connection.capacity > 0:
+        if self.waiting and connection.capacity > 0:
             self._wake(connection.capacity)
 
     def lost(self, connection: ClientConnection) -> None:
@@ -166,7 +166,7 @@ class HttpPool:
     def _dial(self) -> None:
         if self._closed:
             return
-        demand = Demand(len(self._waiting), len(self._dials), len(self._connections), self._version)
+        demand = Demand(len(self.waiting), len(self._dials), len(self._connections), self._version)
         for _ in range(dials_wanted(demand, self.limits)):
             self._dial_count += 1
             task = self._loop.create_task(self._open(self.target))
@@ -194,8 +194,8 @@ class HttpPool:
         if target is not self.target:
             return  # it says nothing about the present one
         self.last_failure = failure
-        if self._version == HTTP1 and self._waiting:
-            self._fail(self._waiting.popleft(), failure)  # the one this dial was for
+        if self._version == HTTP1 and self.waiting:
+            self._fail(self.waiting.popleft(), failure)  # the one this dial was for
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dials.discard(task)
@@ -212,15 +212,15 @@ class HttpPool:
             self._dial()
 
     def _wake(self, room: int) -> None:
-        while room > 0 and self._waiting:
-            waiter = self._waiting.popleft()
+        while room > 0 and self.waiting:
+            waiter = self.waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 room -= 1
 
     def _fail_waiting(self, failure: Failure) -> None:
-        while self._waiting:
-            self._fail(self._waiting.popleft(), failure)
+        while self.waiting:
+            self._fail(self.waiting.popleft(), failure)
 
     def _fail(self, waiter: asyncio.Future[None], failure: Failure) -> None:
         if not waiter.done():

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import ssl
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -94,6 +95,8 @@ def client_context(
 class Owner(Protocol):
     """The pool of a connection."""
 
+    waiting: deque[asyncio.Future[None]]
+
     def moved(self, connection: ClientConnection) -> None:
         """Something was received or sent: there may be room again."""
 
@@ -156,11 +159,14 @@ class ClientConnection(SessionShell):
             self.idle_since = self._loop.time()
             if self.draining:
                 self.close()
+        owner = self.owner
+        if owner is not None and link.capacity > 0 and not owner.waiting:
+            return  # the usual case, four times a request: nothing that anybody wants to know
         if not self.usable.done() and link.capacity > 0:
             self.usable.set_result(None)
         super().pumped()
-        if self.owner is not None:
-            self.owner.moved(self)
+        if owner is not None:
+            owner.moved(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.error = error
