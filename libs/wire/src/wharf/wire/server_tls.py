@@ -92,6 +92,7 @@ class DynamicTls:
         self._contexts: dict[Identity, IdentityContext] = {}
         self._by_name: dict[str, IdentityContext] = {}
         self._by_address: dict[str, IdentityContext] = {}
+        self._trust: dict[str, bytes] = {}
         self._identity = default
         self._default = self._context(default)
         self.replace(())
@@ -112,6 +113,11 @@ class DynamicTls:
                 by_address.setdefault(address, context)
         self._contexts, self._by_name, self._by_address = wanted, by_name, by_address
         self._identity, self._default = fallback, wanted[fallback]
+        self._trust = {identity.name: identity.trust for identity in wanted}
+
+    def trusts(self, identity: Identity) -> bool:
+        """Whether a client that was verified as this identity says would be verified against the same CAs today."""
+        return self._trust.get(identity.name) == identity.trust
 
     def base(self, local_ip: str, server_name: str | None = None) -> ssl.SSLContext:
         """The context to begin a handshake with. Where the name is not known yet, the handshake switches by it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals
 from wharf.wire.rpc import Peer
-from wharf.wire.server_tls import chosen_identity
+from wharf.wire.server_tls import DynamicTls, chosen_identity
 from wharf.wire.session_shell import SessionShell
 from wharf.wire.tcp import peer_address
 from wharf.wire.tls import ClientAuth, looks_like_tls, peer_certificate
@@ -47,6 +47,7 @@ class Host(Protocol):
     limits: ConnectionLimits
     http1_limits: Http1Limits
     handler: Handler
+    tls: DynamicTls | None
 
     @property
     def counters(self) -> Counters: ...
@@ -120,6 +121,10 @@ class WebConnection(SessionShell):
             if identity.client_auth is ClientAuth.REQUIRE and certificate is None:
                 self._host.counters.handshakes_failed += 1
                 log.warning("%s showed no client certificate for %s", self.address, identity.name)
+                return False
+            tls = self._host.tls
+            if certificate is not None and tls is not None and not tls.trusts(identity):
+                log.info("%s was verified against client CAs that changed meanwhile", self.address)
                 return False
         return True
 

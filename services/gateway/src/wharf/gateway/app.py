@@ -12,7 +12,6 @@ import gc
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ from wharf.gateway.life.local import Local
 from wharf.gateway.life.pages import Instance, http_handler
 from wharf.gateway.life.sights import BadSights, Sights, merge_sights, parse_sights
 from wharf.gateway.life.status_writer import StatusWriter
+from wharf.gateway.life.stops import Stops
 from wharf.gateway.life.supervisor import Supervisor
 from wharf.gateway.life.worker import run_worker
 from wharf.gateway.limits.shares_parent import ShareServer
@@ -74,7 +74,11 @@ def _serve(config: GatewayConfig, handed: Handed | None) -> int:
     setup(config.log_level, "json" if config.log_format == "json" else "console", sys.stderr)
     _allow_many_connections()
     with contextlib.ExitStack() as files:
-        stream = _open_access_log(config, files)
+        try:
+            stream = _open_access_log(config, files)
+        except OSError as error:
+            _log.error("cannot start", reason=f"the access log cannot be written: {error}")
+            return 1
         return uvloop.run(_run(config, stream, handed))
 
 
@@ -92,24 +96,24 @@ def _allow_many_connections() -> None:
 
 
 async def _run(config: GatewayConfig, access: TextIO, handed: Handed | None) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stops = Stops(worker=handed is not None)
     async with AsyncExitStack() as down:
         try:
             metrics = Registry()
             metrics.collect_from(process_collector)
             instance = await _instance(config, access, handed, metrics, down)
             await instance.begin()
+            if handed is None:
+                await _attend(config, instance, metrics, down)
         except (OSError, TlsError, ValueError) as error:
             _log.error("cannot start", reason=str(error))
             return 1
         if handed is not None:
-            await run_worker(handed, instance, metrics, stop)
+            await run_worker(handed, instance, metrics, stops.stop)
         else:
-            await _attend(config, instance, metrics, stop, down)
+            await stops.stop.wait()
         _log.info("stopping")
+        stops.when_hurried(instance.hurry)
         await instance.drain()
     _log.info("stopped")
     return 0
@@ -152,10 +156,8 @@ def _sink(config: GatewayConfig, down: AsyncExitStack) -> Callable[[Span], None]
     return exporter.offer
 
 
-async def _attend(
-    config: GatewayConfig, instance: Instance, metrics: Registry, stop: asyncio.Event, down: AsyncExitStack
-) -> None:
-    """Everything around an instance, until it is to stop."""
+async def _attend(config: GatewayConfig, instance: Instance, metrics: Registry, down: AsyncExitStack) -> None:
+    """Begin everything around an instance. OSError, ValueError, TlsError."""
     listeners = [ListenerConfig(url.host, url.port or 0) for url in config.health_listen]
     health = GrpcServer({}, listeners, http=http_handler(instance, metrics))
     await health.start()
@@ -171,7 +173,6 @@ async def _attend(
         home = open_home(config, down)
         _keep(StatusWriter(home, sights).run(), down)
     _keep(_say_ready(instance), down)
-    await stop.wait()
 
 
 def _sights_of(instance: Instance) -> Callable[[], Sights]:

@@ -41,7 +41,7 @@ class Registry:
         self.names: Names[ClusterRuntime] = Names(())
         self.objects = ClusterObjects()
         self.broken: dict[str, str] = {}  # clusters whose newest version cannot be used, and why
-        self.certificates_changed: set[str] = set()  # clusters whose client CA is another since the last snapshot
+        self.certificates_changed: set[str] = set()  # clusters whose client CA is another now, or gone
         self._tls, self._default, self._on_change = tls, default, on_change
         self._shares, self._sink = shares, sink
         self._ending: set[asyncio.Task[None]] = set()
@@ -52,11 +52,11 @@ class Registry:
         self._tell(objects)
         self.objects = objects
         wanted = {cluster.name: cluster for cluster in objects.clusters}
-        for name in [name for name in self.runtimes if name not in wanted]:
+        self.broken = {}
+        self.certificates_changed = {name for name in self.runtimes if name not in wanted}
+        for name in self.certificates_changed:
             _log.info("cluster removed", cluster=name)
             self._end(self.runtimes.pop(name))
-        self.broken = {}
-        self.certificates_changed = set()
         for name, cluster in wanted.items():
             try:
                 self._take(cluster)

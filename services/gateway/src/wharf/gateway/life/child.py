@@ -54,6 +54,7 @@ class Child:
         self.status: bytes = b""  # what it knows of the servers, JSON
         self._process, self._line = process, line
         self._loop = asyncio.get_running_loop()
+        self.began: asyncio.Future[bool] = self._loop.create_future()  # True: it serves; False: it ended before
         self._end = os.pidfd_open(process.pid)
         self._loop.add_reader(self._end, self._over)
         self._listening = self._loop.create_task(self._listen())
@@ -82,6 +83,8 @@ class Child:
         self._loop.remove_reader(self._end)
         os.close(self._end)
         self._process.wait()  # it is over: this only takes the code
+        if not self.began.done():
+            self.began.set_result(False)
         self.ended.set()
 
     async def _listen(self) -> None:
@@ -94,10 +97,13 @@ class Child:
             return  # it is going
         except (BadFrame, report.BadReport) as error:
             _log.error("a worker says what cannot be read", worker=self.worker, reason=str(error))
+            self.signal(signal.SIGKILL)  # nobody would hear of it any more
         finally:
             writer.close()
 
     def _take(self, word: Word, body: bytes) -> None:
+        if not self.began.done():
+            self.began.set_result(True)
         if word is Word.READY:
             self.ready.set()
         elif word is Word.UNREADY:

@@ -10,6 +10,7 @@ Stop: not ready, but serving (`--drain-delay`); connections are told to go elsew
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -79,6 +80,7 @@ class Local:
         )
         self._source = open_source(config, self.registry.apply, self._down)
         self._draining = False
+        self._hurried = asyncio.Event()
 
     # --- life.pages.Instance
     @property
@@ -112,15 +114,18 @@ class Local:
         self._draining = True
         config = self._config
         if self.handler.active or self.server.connections:
-            await asyncio.sleep(config.drain_delay)
+            await self._pause(config.drain_delay)
         self.server.start_drain()
-        await asyncio.sleep(ROUND_TRIP)
+        await self._pause(ROUND_TRIP)
         self.server.stop_accepting()
         self.server.finish_drain()
         await self._end_watches(config.drain_watches)
-        if not await self.server.closed(config.drain_timeout):
+        if not await self._closed(config.drain_timeout):
             _log.warn("requests that do not end are cut", requests=len(self.handler.active))
             self.handler.abort_all()
+
+    def hurry(self) -> None:
+        self._hurried.set()
 
     async def close(self) -> None:
         await self._down.aclose()
@@ -149,10 +154,25 @@ class Local:
             self.handler.end_watch(flight)
             owed += pause
             if owed >= 0.01:
-                await asyncio.sleep(owed)
+                await self._pause(owed)
                 owed = 0.0
         for flight in self.handler.watches():  # began meanwhile
             self.handler.end_watch(flight)
+
+    async def _pause(self, seconds: float) -> None:
+        """Nothing, once somebody is in a hurry."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    async def _closed(self, seconds: float) -> bool:
+        """Whether all connections have ended before the time, or the patience, is over."""
+        closed, hurried = asyncio.create_task(self.server.closed(seconds)), asyncio.create_task(self._hurried.wait())
+        await asyncio.wait((closed, hurried), return_when=asyncio.FIRST_COMPLETED)
+        for task in (closed, hurried):
+            task.cancel()
+        await asyncio.gather(closed, hurried, return_exceptions=True)
+        return not self.server.connections
 
     async def _look_at_certificate(self) -> None:
         while True:
@@ -162,6 +182,7 @@ class Local:
 
     def _keep(self, work: Any) -> None:
         task = asyncio.create_task(work)
+        task.add_done_callback(_tell_failure)
 
         async def end() -> None:
             task.cancel()
@@ -172,6 +193,11 @@ class Local:
     @property
     def _now(self) -> Callable[[], float]:
         return self.handler.now
+
+
+def _tell_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("a part of this process has failed and does not go on", cause=task.exception())
 
 
 def _hosts(config: GatewayConfig) -> tuple[str, ...]:

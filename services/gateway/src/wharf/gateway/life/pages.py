@@ -36,6 +36,9 @@ class Instance(Protocol):
     async def drain(self) -> None:
         """Stop in good order."""
 
+    def hurry(self) -> None:
+        """Cut the waiting of `drain` short."""
+
     async def close(self) -> None: ...
 
 

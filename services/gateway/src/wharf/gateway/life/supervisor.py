@@ -21,6 +21,7 @@ from wharf.common.parsers import Url
 from wharf.common.report import labelled
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life.child import Child, start
+from wharf.gateway.life.stops import HURRY
 from wharf.wire.server import ListenerConfig, bind
 
 _log = get_log("gateway.workers")
@@ -47,8 +48,11 @@ class Supervisor:
         return tuple(f"{url.host}:{url.port}" for url in self._config.listen)
 
     async def begin(self) -> None:
-        """Start all workers; they become ready by themselves."""
-        self._tasks = [asyncio.create_task(self._keep(worker)) for worker in range(self._config.workers)]
+        """Start all workers; they become ready by themselves. OSError when one ends before it serves."""
+        loop = asyncio.get_running_loop()
+        began: list[asyncio.Future[None]] = [loop.create_future() for _ in range(self._config.workers)]
+        self._tasks = [asyncio.create_task(self._keep(worker, first)) for worker, first in enumerate(began)]
+        await asyncio.gather(*began)
 
     def unready(self) -> str:
         """Why clients should ask another instance; empty: they need not."""
@@ -89,6 +93,10 @@ class Supervisor:
             if late:
                 _log.warn("workers that do not end are killed", workers=len(late))
 
+    def hurry(self) -> None:
+        for child in tuple(self._children.values()):
+            child.signal(HURRY)
+
     async def close(self) -> None:
         self._over = True
         for task in self._tasks:
@@ -97,8 +105,8 @@ class Supervisor:
         for sock in self._sockets:
             sock.close()
 
-    async def _keep(self, worker: int) -> None:
-        """A worker in this place, again and again."""
+    async def _keep(self, worker: int, first: asyncio.Future[None]) -> None:
+        """A worker in this place, again and again; not again when the `first` could not begin."""
         backoff = Backoff()
         while not self._over:
             began = self._clock.now()
@@ -109,6 +117,11 @@ class Supervisor:
             else:
                 self._children[worker] = child
                 try:
+                    if not await child.began and not first.done():
+                        first.set_exception(OSError(f"worker {worker} ended at its start with code {child.code}"))
+                        return
+                    if not first.done():
+                        first.set_result(None)
                     await child.ended.wait()
                 finally:
                     await child.close()
