@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from gateway.serve.kit import Server, Stack, answer, run, stack, until
 from gateway.serve.test_streams import EVENT, WATCH, begin
+from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.wire.web import Exchange
 
 NOW = {"interval": 0.1, "timeout": 1.0, "failures": 2, "successes": 1, "slowStart": 0}
@@ -67,7 +70,7 @@ def test_edge_29_a_write_that_may_have_happened_is_not_repeated() -> None:
 
 def test_edge_28_a_server_that_goes_away_in_good_order_costs_no_request() -> None:
     async def main() -> None:
-        async with stack(2, health=NOW) as made:
+        async with stack(2, health=NOW, outliers={"eject": 0.1}) as made:
             client = made.client(made.pki.alice)
             stop = asyncio.Event()
             codes: Counter[int] = Counter()
@@ -85,12 +88,12 @@ def test_edge_28_a_server_that_goes_away_in_good_order_costs_no_request() -> Non
                 server.web.finish_drain()
                 await server.web.closed(2.0)
                 await server.stop()
-                codes_before = sum(codes.values())
-                await until(lambda before=codes_before: sum(codes.values()) > before + 20)
+                enough = sum(codes.values()) + 20
+                await until(partial(_more_than, codes, enough))
                 await server.start()
                 index = made.servers.index(server)
                 endpoint = made.gateway.registry.runtimes["prod"].members.endpoints[index]
-                await until(lambda endpoint=endpoint: endpoint.why(made.gateway.handler.now()).startswith("ready"))
+                await until(partial(_is_ready, made, endpoint))
             stop.set()
             await asyncio.gather(*tasks)
             assert set(codes) == {200}
@@ -199,6 +202,8 @@ def test_edge_38_a_change_drops_no_stream_and_counts_from_the_next_request() -> 
                 | {"token": {"value": "own-token"}, "identity": "Impersonation"},
             )
             await made.apply(changed)
+            endpoint = made.gateway.registry.runtimes["prod"].members.endpoints[0]
+            await until(partial(_is_ready, made, endpoint), "another kind of identity is probed anew")
             for _ in range(4):
                 response = await made.ask(client)
                 assert (response.status, response.header(b"x-wharf-server")) == (200, None)
@@ -278,7 +283,15 @@ def test_edge_37_it_is_ready_after_the_first_probes_and_not_before() -> None:
     run(main())
 
 
-def _held(server: Server, hold: asyncio.Event) -> object:
+def _more_than(codes: Counter[int], number: int) -> bool:
+    return sum(codes.values()) > number
+
+
+def _is_ready(made: Stack, endpoint: Endpoint) -> bool:
+    return endpoint.why(made.gateway.handler.now()).startswith("ready")
+
+
+def _held(server: Server, hold: asyncio.Event) -> Callable[[Exchange], None]:
     handler = server.web.handler
 
     def handle(exchange: Exchange) -> None:
@@ -323,5 +336,41 @@ def test_the_access_log_tells_who_asked_what_and_no_secret() -> None:
             assert (first["user"], first["status"], first["query"]) == ("alice", 200, "token=***&limit=1")
             assert "user" not in second
             assert "s3cr3t" not in made.log.getvalue()
+
+    run(main())
+
+
+def test_a_server_that_does_not_trust_the_gateway_as_a_front_proxy_gets_no_request() -> None:
+    async def main() -> None:
+        async with stack(2, health=NOW) as made:
+            made.servers[1].trusts = False
+            upstream = made.document()["spec"]["upstream"] | {"serverName": "prod"}
+            await made.apply(made.document(health=NOW, upstream=upstream))
+            endpoints = made.gateway.registry.runtimes["prod"].members.endpoints
+            older = endpoints[1].pools
+            await until(lambda: endpoints[0].pools.vouched.target.server_name == "prod", "new ones are used once tried")
+            client = made.client(made.pki.alice)
+            for _ in range(4):
+                assert (await made.ask(client)).status == 200
+            assert endpoints[1].pools is older, "those that were accepted before go on"
+            made.servers[1].trusts = True
+            await until(lambda: endpoints[1].pools.vouched.target.server_name == "prod")
+
+    run(main())
+
+
+def test_a_gateway_that_nobody_trusts_serves_nobody() -> None:
+    async def main() -> None:
+        async with stack(health=NOW) as made:
+            made.servers[0].trusts = False
+            impersonating = made.document()["spec"]["upstream"] | {"identity": "Impersonation"}
+            await made.apply(made.document(health=NOW, upstream=impersonating))
+            await made.apply(made.document(health=NOW))  # back: at once, so that no header meets the other credential
+            response = await made.ask(made.client(made.pki.alice))
+            assert response.status == 503
+            await until(lambda: "front proxy" in made.gateway.registry.runtimes["prod"].members.endpoints[0].why(0))
+            response = await made.ask(made.client(made.pki.alice))
+            assert b"front proxy" in response.body
+            assert made.servers[0].requests == []
 
     run(main())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from gateway.serve.kit import Opened, Stack, answer, run, stack, until
@@ -28,6 +30,14 @@ async def watching(made: Stack, client: HttpPool, target: bytes = WATCH) -> Open
     return opened
 
 
+def _holds(opened: Opened, body: bytes) -> bool:
+    return bytes(opened.body) == body
+
+
+def _begun(opened: Sequence[Opened]) -> bool:
+    return all(one.status == 200 for one in opened)
+
+
 @pytest.mark.parametrize("protocol", ["h2", "http1"])
 def test_edge_22_heads_and_chunks_leave_at_once(protocol: str) -> None:
     async def main() -> None:
@@ -35,7 +45,7 @@ def test_edge_22_heads_and_chunks_leave_at_once(protocol: str) -> None:
             opened = await watching(made, made.client(made.pki.alice, protocol))
             for number in range(1, 4):
                 made.servers[0].requests[0].exchange.send(EVENT)
-                await until(lambda number=number: bytes(opened.body) == EVENT * number)
+                await until(partial(_holds, opened, EVENT * number))
             made.servers[0].requests[0].exchange.finish()
             await until(lambda: opened.ended)
 
@@ -48,9 +58,11 @@ def test_edge_23_logs_follow_by_parts_of_lines_and_end_with_the_server(protocol:
         async with stack() as made:
             opened = await watching(made, made.client(made.pki.alice, protocol), LOG)
             exchange = made.servers[0].requests[0].exchange
+            whole = b""
             for part in (b"a line, ", b"its end\n", b"\xff\x00binary"):
                 exchange.send(part)
-                await until(lambda part=part: opened.body.endswith(part))
+                whole += part
+                await until(partial(_holds, opened, whole))
             exchange.finish()
             await until(lambda: opened.ended)
             assert opened.body == b"a line, its end\n\xff\x00binary"
@@ -116,7 +128,7 @@ def test_edge_25_ten_thousand_cancelled_watches_leave_nothing() -> None:
             for _ in range(20):
                 client = made.client(made.pki.alice)  # one connection may not reset so many so fast
                 opened = [await made.open(client, WATCH) for _ in range(500)]
-                await until(lambda opened=opened: all(one.status == 200 for one in opened))
+                await until(partial(_begun, opened))
                 for one in opened:
                     one.request.reset()
                 await until(lambda: not made.gateway.handler.active)

@@ -18,9 +18,8 @@ from wharf.common.log import get_log
 from wharf.common.trace import Span, Tracer
 from wharf.gateway.api.shapes import IdentityMode, Key, Policy, Server, UpstreamCluster
 from wharf.gateway.authn import Authenticator
-from wharf.gateway.cluster.pools import Credentials, Pools, pool_limits
+from wharf.gateway.cluster.equipment import Equipment, own_headers
 from wharf.gateway.cluster.tokens import TokenBook
-from wharf.gateway.identity import identity_headers
 from wharf.gateway.limits.bucket import Sharing
 from wharf.gateway.limits.limiter import Limiter
 from wharf.gateway.limits.lists import ListCosts
@@ -29,15 +28,13 @@ from wharf.gateway.review import AccessReviewer, TokenReviewer
 from wharf.gateway.route.router import Router
 from wharf.gateway.upstreams.choice import ABLE
 from wharf.gateway.upstreams.discovery import DnsWatch, servers_from_slices
-from wharf.gateway.upstreams.endpoint import Endpoint
-from wharf.gateway.upstreams.health import ProbeResult, read_probe
 from wharf.gateway.upstreams.members import Members
 from wharf.gateway.upstreams.prober import Prober
 from wharf.gateway.upstreams.retry import Budget
 from wharf.gateway.user import AUTHENTICATED, User
-from wharf.wire.client import HttpPool, fetch
+from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
-from wharf.wire.web import Failure, Fault, Header, ServedConnection
+from wharf.wire.web import Failure, Fault, ServedConnection
 
 Slices = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 
@@ -63,21 +60,20 @@ class ClusterRuntime:
         """TlsError when its certificates cannot be used. `sink`: where spans go; None: nowhere."""
         self.name = spec.name
         self.now, self._sink = now, sink
-        self._credentials = Credentials(spec)
         self._dns: DnsWatch | None = None
         self._dns_task: asyncio.Task[None] | None = None
         self._slices: tuple[Server, ...] = ()
-        self._closing: set[asyncio.Task[None]] = set()
         self.members = Members(spec, now())
-        self.members.on_idle = self._left
+        self._equipment = Equipment(spec, self.members)
+        self.members.on_idle = self._equipment.release
         self.limiter = Limiter(spec.schemas, now(), sharing)
         self.pacer = Pacer(self.limiter)
         self.costs = ListCosts()
         self.bytes_in = self.bytes_out = 0
         self.budget = Budget(spec.retry.budget, now())
         self.tokens = TokenBook()
-        self._client = KubeClient(self._review_pool, lambda: self.own_identity)
-        self.prober = Prober(self.members, self._probe)
+        self._client = KubeClient(self._review_pool, lambda: self._equipment.own_identity)
+        self.prober = Prober(self.members, self._equipment.probe)
         self._compile(spec, None)
         self._apply(spec, slices)
 
@@ -85,12 +81,7 @@ class ClusterRuntime:
     def update(self, spec: UpstreamCluster, slices: Slices) -> None:
         """Take over a version. TlsError, and nothing has changed, when its certificates cannot be used."""
         before = self.spec
-        if spec.upstream != before.upstream:
-            credentials = Credentials(spec)
-            self._credentials = credentials
-            for endpoint in (*self.members.endpoints, *self.members.leaving):
-                if endpoint.pools is not None:
-                    endpoint.pools.retarget(credentials, endpoint.server)
+        self._equipment.update(spec)
         self._compile(spec, before)
         self.limiter.update(spec.schemas, self.now())
         self.budget.share = spec.retry.budget
@@ -103,12 +94,12 @@ class ClusterRuntime:
         self.policies = spec.policies
         if before is None or before.authentication != spec.authentication or before.upstream != spec.upstream:
             # Whatever was said about tokens and rights counts for the cluster as it was.
-            tokens = TokenReviewer(self._client, spec.authentication, CLOCK)
-            self.authenticator = Authenticator(spec, CLOCK, tokens, AccessReviewer(self._client, CLOCK))
+            self._tokens = TokenReviewer(self._client, spec.authentication, CLOCK)
+            self._rights = AccessReviewer(self._client, CLOCK)
+            self.authenticator = Authenticator(spec, CLOCK, self._tokens, self._rights)
         # Behind front-proxy headers the gateway's token would make every client the gateway.
         front_proxy = spec.upstream.identity is IdentityMode.FRONT_PROXY
-        self.own_headers = () if front_proxy else _own_headers(spec)
-        self.own_identity = _own_identity(spec)
+        self.own_headers = () if front_proxy else own_headers(spec)
         ratio = spec.tracing.ratio
         self.tracer = Tracer(ratio, self._sink) if self._sink is not None and ratio else None  # None: the process's
         self.log_fields = spec.logging.fields
@@ -138,9 +129,7 @@ class ClusterRuntime:
     def _take_servers(self) -> None:
         found = (*self._slices, *(self._dns.servers if self._dns is not None else ()))
         change = self.members.update(self.spec, found, self.now())
-        for endpoint in self.members.endpoints:
-            if endpoint.pools is None:
-                endpoint.pools = Pools(self._credentials, endpoint.server, pool_limits(self.spec))
+        self._equipment.equip()
         if change.added or change.removed:
             _log.info(
                 "servers changed",
@@ -151,25 +140,6 @@ class ClusterRuntime:
         self.prober.sync(self.spec.health)
 
     # --- servers
-    def _left(self, endpoint: Endpoint) -> None:
-        """A removed server has no streams left."""
-        if endpoint.pools is not None:
-            task = asyncio.create_task(endpoint.pools.close(0.0))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-
-    async def _probe(self, endpoint: Endpoint) -> ProbeResult:
-        response = await fetch(
-            endpoint.pools.vouched,
-            b"GET",
-            self.spec.health.path.encode(),
-            (_USER_AGENT, *self.own_identity),
-            authority=endpoint.pools.authority,
-            timeout=self.spec.health.timeout,
-            body_max=_PROBE_BODY,
-        )
-        return read_probe(response.status, response.body)
-
     def _review_pool(self) -> HttpPool:
         """Connections to a server that can be asked a review."""
         for endpoint in self.members.endpoints:
@@ -213,19 +183,6 @@ class ClusterRuntime:
             await asyncio.gather(self._dns_task, return_exceptions=True)
         await self.prober.close()
         self.pacer.close()
-        endpoints = (*self.members.endpoints, *self.members.leaving)
-        await asyncio.gather(*(item.pools.close(0.0) for item in endpoints if item.pools is not None))
-        await asyncio.gather(*self._closing)
-
-
-def _own_identity(spec: UpstreamCluster) -> tuple[Header, ...]:
-    """What makes a request the gateway's own: probes and reviews. An authenticating proxy vouches for itself, too."""
-    if spec.upstream.identity is IdentityMode.FRONT_PROXY and spec.upstream.token is None:
-        return identity_headers(OWN_USER, IdentityMode.FRONT_PROXY)
-    return _own_headers(spec)
-
-
-def _own_headers(spec: UpstreamCluster) -> tuple[Header, ...]:
-    """What authenticates the gateway itself, where that is a token."""
-    token = spec.upstream.token
-    return ((b"authorization", b"Bearer " + token.pem),) if token is not None else ()
+        await self._tokens.close()
+        await self._rights.close()
+        await self._equipment.close()

@@ -36,7 +36,7 @@ def upgrade(flight: Flight) -> None:
         return
     endpoint = take_server(flight)
     if endpoint is not None:
-        flight.task = flight.host.spawn(_ask(flight, endpoint))
+        flight.task = flight.host.spawn(flight, _ask(flight, endpoint))
 
 
 async def _ask(flight: Flight, endpoint: Endpoint) -> None:
@@ -63,10 +63,6 @@ async def _ask(flight: Flight, endpoint: Endpoint) -> None:
         finish_attempt(flight, endpoint, failed.failure, 0)
         if not flight.ended:
             flight.refuse(answers.upstream_failed(cluster.name, endpoint.name, failed.failure.fault.value))
-    except BaseException:
-        if not flight.ended:
-            give_back(flight, endpoint, 0, None)
-        raise
 
 
 def _switch(flight: Flight, endpoint: Endpoint, head: list[Header], upstream: Tunnel) -> None:
@@ -81,7 +77,6 @@ def _switch(flight: Flight, endpoint: Endpoint, head: list[Header], upstream: Tu
     headers = [*RESPONSE_FILTER.apply(head), *response_headers(cluster, endpoint)]
     upgraded = next((value for name, value in head if name == b"upgrade"), exchange.header(b"upgrade") or b"")
     client = exchange.upgrade([*headers, (b"upgrade", upgraded)])
-    flight.ticket.started(flight.host.now())
 
     def over(splice: Splice, error: Exception | None) -> None:
         flight.splice = splice

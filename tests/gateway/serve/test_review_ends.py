@@ -1,0 +1,103 @@
+"""Every way a request can end gives back what it held: places at servers, places in limits, streams upstream."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from gateway.serve.kit import Stack, answer, run, stack, until
+from gateway.serve.test_streams import EVENT, WATCH, begin
+from gateway.serve.test_upgrades import EXEC, Raw, agree
+from wharf.wire.web import Exchange
+
+REFUSED_STREAM = 7
+
+
+def idle(made: Stack) -> bool:
+    """Whether nothing is under way anywhere, by every count."""
+    runtimes = made.gateway.registry.runtimes.values()
+    places = [place for runtime in runtimes for place in (*runtime.members.endpoints, *runtime.members.leaving)]
+    return not made.gateway.handler.active and not any(endpoint.in_flight for endpoint in places)
+
+
+def refuse(exchange: Exchange) -> None:
+    exchange.abort(REFUSED_STREAM)
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http1"])
+def test_a_watch_that_one_server_refuses_is_asked_of_the_next_with_all_its_headers(protocol: str) -> None:
+    async def main() -> None:
+        async with stack(2) as made:
+            for refusing, serving in (made.servers, reversed(made.servers)):
+                refusing.behave, serving.behave = refuse, begin
+                opened = await made.open(made.client(made.pki.alice, protocol), WATCH, [(b"x-asked", b"1")])
+                await until(lambda opened=opened: opened.status == 200, "somebody serves the watch")
+                seen = serving.requests[-1]
+                assert seen.values(b"x-asked") == [b"1"]
+                assert seen.values(b"x-remote-user") == [b"alice"]
+                assert (b"x-wharf-server", serving.name.encode()) in opened.headers
+                seen.exchange.send(EVENT)
+                seen.exchange.finish()
+                await until(lambda opened=opened: opened.ended)
+            assert any(len(server.requests) > 1 for server in made.servers), "nobody was refused"
+            await until(lambda: idle(made))
+
+    run(main())
+
+
+def test_the_headers_of_a_watch_are_let_go_once_it_runs() -> None:
+    async def main() -> None:
+        async with stack() as made:
+            made.servers[0].behave = begin
+            await made.open(made.client(made.pki.alice), WATCH, [(b"x-asked", b"1")])
+            await until(lambda: made.gateway.handler.active)
+            (flight,) = made.gateway.handler.active
+            assert flight.exchange.headers
+            await until(lambda: not flight.exchange.headers)
+
+    run(main())
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http1"])
+def test_an_answer_names_the_server_it_is_from_after_another_failed(protocol: str) -> None:
+    async def main() -> None:
+        async with stack(2) as made:
+            client = made.client(made.pki.alice, protocol)
+            for refusing, serving in (made.servers, reversed(made.servers)):
+                refusing.behave, serving.behave = refuse, answer
+                for method, body in ((b"GET", b""), (b"PUT", b"x")):
+                    response = await made.ask(client, method=method, body=body)
+                    assert response.status == 200
+                    assert response.header(b"x-wharf-server") == serving.name.encode()
+            await until(lambda: idle(made))
+
+    run(main())
+
+
+def test_a_client_that_goes_before_an_upgrade_is_answered_leaves_nothing() -> None:
+    async def main() -> None:
+        async with stack() as made:
+            made.servers[0].behave = lambda _: None
+            raw = await Raw.connect(made)
+            asking = asyncio.create_task(raw.ask(b"SPDY/3.1", b"POST"))
+            await until(lambda: made.servers[0].requests)
+            raw.writer.transport.abort()
+            await asyncio.gather(asking, return_exceptions=True)
+            await until(lambda: idle(made))
+            await until(lambda: made.servers[0].web.open_exchanges == 0)
+
+    run(main())
+
+
+def test_an_upgrade_is_counted_at_its_server_from_beginning_to_end() -> None:
+    async def main() -> None:
+        async with stack() as made:
+            made.servers[0].behave = agree(b"SPDY/3.1")
+            raw = await Raw.connect(made)
+            await raw.ask(b"SPDY/3.1", b"POST")
+            (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
+            assert endpoint.long.in_flight == 1
+            raw.writer.transport.abort()
+            await until(lambda: idle(made))
+
+    run(main())
