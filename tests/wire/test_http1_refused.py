@@ -261,8 +261,9 @@ def test_what_is_accepted_reads_the_same_in_llhttp(data: bytes, edits: list[tupl
     try:
         httptools.HttpRequestParser(oracle).feed_data(data[: len(data) - served.session.held])
     except httptools.HttpParserError as error:
-        assert "extension" in str(error)  # ours may have spaces in them; nothing depends on what they say
-        return
+        if "extension" in str(error):  # ours may have spaces in them; nothing depends on what they say
+            return
+        raise
     exchange = served.exchange
     assert oracle.headers == exchange.headers
     assert oracle.url == exchange.target
