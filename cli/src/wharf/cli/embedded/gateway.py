@@ -52,7 +52,7 @@ def gateway(layout: Layout, ports: Ports, upstream: str, files: Credentials) -> 
         endpoint=endpoint,
         version=own_version("wharf-gateway"),
         after=(APISERVER,),
-        ready_within=30.0,
+        ready_within=60.0,
     )
 
 
