@@ -108,12 +108,13 @@ class World:
         if watch is None or watch.exchange is None:
             return
         watch.cut = True
-        how: list[Callable[[], object]] = [
-            watch.exchange.abort,
-            watch.exchange.finish,
-            lambda: watch.exchange and watch.exchange.respond(503, [], end=True),
-        ]
-        self.random.choice(how)()
+        how = self.random.randrange(3)
+        if how == 0:
+            watch.exchange.abort()
+        elif how == 1:
+            watch.exchange.finish()
+        else:
+            watch.exchange.respond(503, [], end=True)
 
     def give_up_upstream(self) -> None:
         watch = self.pick()
