@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from wharf.wire.web import Exchange, Failure, Header, Headers, Link, Request
+from wharf.wire.web import Exchange, Failure, Fault, Header, Headers, Link, Request
 
 if TYPE_CHECKING:
     from wharf.wire._http import HeaderFilter, HttpClientSession, HttpClientStream, HttpServerStream
@@ -49,7 +49,6 @@ class Relay:
         "_request",
         "_request_filter",
         "_response_filter",
-        "_response_headers",
         "_taken_over",
         "_trailers",
         "_untaken",
@@ -61,6 +60,7 @@ class Relay:
         "clean_end",
         "exchange",
         "head_at",
+        "response_headers",
         "status",
     )
 
@@ -85,10 +85,10 @@ class Relay:
         self.bytes_in = 0  # body bytes from the upstream, of the last attempt
         self.bytes_out = 0
         self.cancelled = False
+        self.response_headers = response_headers  # of the next attempt
         self.head_at = 0.0  # loop time of the response head; 0: not known
         self._request_filter = request_filter
         self._response_filter = response_filter
-        self._response_headers = response_headers
         self._on_done = on_done
         self._clock = clock
         self._replay_max = replay_max
@@ -154,7 +154,7 @@ class Relay:
         if both_http2:
             stream = cast("HttpClientStream", request)
             stream.couple(
-                cast("HttpServerStream", exchange), self._response_filter, self._response_headers, self.clean_end
+                cast("HttpServerStream", exchange), self._response_filter, self.response_headers, self.clean_end
             )
         else:
             request.on_inform = self._inform
@@ -243,7 +243,10 @@ class Relay:
         self.status = status
         if self._clock is not None:
             self.head_at = self._clock()
-        self.exchange.respond(status, [*self._response_filter.apply(headers), *self._response_headers])
+        try:
+            self.exchange.respond(status, [*self._response_filter.apply(headers), *self.response_headers])
+        except ValueError as error:  # nothing was sent: the exchange can still hear of it
+            self._break(f"the response cannot be passed on: {error}")
 
     def _data(self, data: bytes) -> None:
         self.bytes_in += len(data)
@@ -251,6 +254,8 @@ class Relay:
         self.exchange.send(data)
         if self.exchange.writable:
             self._downstream_drained()
+        elif self.exchange.done:
+            self._break("the response is longer than it announced")
 
     def _downstream_drained(self) -> None:
         held, self._held = self._held, 0
@@ -266,9 +271,14 @@ class Relay:
         self._upstream_ended = True
         if not self._body_ended and not request.done:
             request.reset()  # it answered without reading the rest
-        self.exchange.finish(self._response_filter.apply(trailers))
+        try:
+            self.exchange.finish(self._response_filter.apply(trailers))
+        except ValueError:
+            self.exchange.abort()
         if self._completed:
             self._report(None)
+        elif self.exchange.done:
+            self._report(Failure(Fault.PROTOCOL, "the response did not end as it announced"))
 
     def _complete(self) -> None:
         self._completed = True
@@ -288,6 +298,12 @@ class Relay:
             else:
                 exchange.abort()
         self._report(failure)
+
+    def _break(self, why: str) -> None:
+        """The upstream's response cannot go on to the client."""
+        if self._request is not None:
+            self._request.reset()
+        self._fail(Failure(Fault.PROTOCOL, why))
 
     def _cancelled(self) -> None:
         request = self._request

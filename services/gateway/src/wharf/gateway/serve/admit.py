@@ -92,7 +92,7 @@ async def _resolve(flight: Flight, asked: Coroutine[Any, Any, Authenticated | An
 
 
 def _later(flight: Flight, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    flight.task = flight.host.spawn(work())
+    flight.task = flight.host.spawn(flight, work())
 
 
 def _authenticated(flight: Flight, outcome: Authenticated | Answer) -> None:

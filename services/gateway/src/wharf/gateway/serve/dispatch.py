@@ -42,11 +42,11 @@ def dispatch(flight: Flight) -> None:
     if link is not None:
         _send(flight, endpoint, link)
     else:
-        flight.task = flight.host.spawn(_connect(flight, endpoint, pool))
+        flight.task = flight.host.spawn(flight, _connect(flight, endpoint, pool))
 
 
 def take_server(flight: Flight) -> Endpoint | None:
-    """A place at a server, held in `flight.endpoint`; None when the request is answered already."""
+    """A place at a server, held in `flight.place`; None when the request is answered already."""
     cluster, policy, info = flight.cluster, flight.policy, flight.info
     host = flight.host
     now = host.now()
@@ -57,11 +57,13 @@ def take_server(flight: Flight) -> Endpoint | None:
         flight.refuse(answers.no_server(cluster.name, found.text, found.retry_after))
         return None
     cluster.members.started(found, info.long_running)
-    flight.endpoint = found
+    flight.endpoint = flight.place = found
     flight.attempts += 1
     flight.sent_at = host.clock()
     if not info.long_running:
         flight.deadline = now + cluster.spec.timeouts.head
+    elif info.verb in _DROP_HEAD_AFTER and not cluster.logs(policy):
+        flight.deadline = now  # `expire` looks at it
     return found
 
 
@@ -123,14 +125,13 @@ def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
         )
     else:
         _relay(flight, endpoint).start(link, pools.authority, flight.extra, scheme=pools.scheme, target=flight.target)
-    if flight.info.verb in _DROP_HEAD_AFTER and not cluster.logs(flight.policy):
-        exchange.drop_head()
 
 
 def _relay(flight: Flight, endpoint: Endpoint) -> Relay:
     """The one relay of a request, whatever it carries: it keeps the body for another attempt."""
     relay = flight.relay
     if isinstance(relay, Relay):
+        relay.response_headers = response_headers(flight.cluster, endpoint)
         return relay
     flight.relay = relay = Relay(
         flight.exchange,
@@ -199,6 +200,7 @@ def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -
         host.metrics.retries.child(cluster.name, failure.fault.name.lower()).value += 1
         flight.avoid = (*flight.avoid, endpoint)
         flight.endpoint = None
+        flight.exchange.on_cancel = flight.client_gone
         dispatch(flight)
     elif failure.fault is Fault.TIMEOUT:
         flight.refuse(answers.timed_out(cluster.name, endpoint.name, cluster.spec.timeouts.head))
@@ -215,7 +217,10 @@ def finish_attempt(flight: Flight, endpoint: Endpoint, failure: Failure | None, 
 
 
 def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure | None) -> None:
-    """The place at the server, with what the attempt said about it."""
+    """The place at the server, with what the attempt said about it; once."""
+    if flight.place is None:
+        return
+    flight.place = None
     cluster, info = flight.cluster, flight.info
     if flight.token:
         cluster.tokens.note(flight.token, status)
@@ -224,9 +229,17 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
 
 
 def expire(flight: Flight) -> None:
-    """The answer's head is late: 504, and the server is told that nobody waits."""
+    """The answer's head is late: 504, and the server is told that nobody waits. A watch only lets go of its headers."""
     cluster, endpoint, relay = flight.cluster, flight.endpoint, flight.relay
-    if flight.ended or endpoint is None or relay is None or relay.head_sent:
+    if flight.ended or endpoint is None or relay is None:
+        return
+    long_running = flight.info.long_running
+    if relay.head_sent:
+        flight.deadline = 0.0
+        if long_running:
+            flight.exchange.drop_head()  # there is no other attempt that would need it
+        return
+    if long_running:
         return
     flight.deadline = 0.0
     flight.endpoint = None  # the relay's end says nothing new

@@ -17,6 +17,7 @@ from wharf.gateway.seen.access_log import Record
 from wharf.gateway.serve.answers import Answer, internal, send
 from wharf.gateway.serve.headers import REQUEST_FILTERS
 from wharf.gateway.upstreams.endpoint import Endpoint
+from wharf.gateway.upstreams.outliers import Outcome
 from wharf.gateway.user import UNKNOWN, User
 from wharf.wire.web import Exchange, Header
 
@@ -49,7 +50,8 @@ class Flight:
     extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
     request_filter: HeaderFilter = NOTHING_PRIVATE  # which of the client's go
     target: bytes | None = None  # instead of the client's own
-    endpoint: Endpoint | None = None  # a place is held there
+    endpoint: Endpoint | None = None  # that of the last attempt
+    place: Endpoint | None = None  # where `members.started` waits for its `finished`
     avoid: tuple[Endpoint, ...] = ()  # failed it already
     attempts: int = 0
     sent_at: float = 0.0  # by the host's clock
@@ -100,7 +102,11 @@ class Flight:
         self.ended = True
         host = self.host
         host.active.discard(self)
-        self.ticket.release(host.now())
+        now = host.now()
+        self.ticket.release(now)
+        if self.place is not None:  # an attempt of which nothing can be told
+            place, self.place = self.place, None
+            self.cluster.members.finished(place, Outcome.NOTHING, now, self.info.long_running)
         seconds = host.clock() - self.started_at
         cluster, info, metrics = self.cluster, self.info, host.metrics
         metrics.answered(cluster.name, self.endpoint.name if self.endpoint is not None else "", info, status)
@@ -119,14 +125,15 @@ class Flight:
 
     def fail_internally(self) -> None:
         """Something here is broken: whatever was done so far, this request is over."""
-        if self.relay is not None and self.relay.active:
-            self.relay.cancel()
-        if self.exchange.responded:
-            if not self.exchange.done:
-                self.exchange.abort()
-            self.end(500)
-        else:
+        relay, exchange = self.relay, self.exchange
+        truncated = exchange.responded
+        if not truncated:
             self.refuse(internal())
+        if relay is not None and relay.active:
+            relay.cancel()
+        if truncated and not exchange.done:
+            exchange.abort()
+        self.end(500)
 
     def _end_span(self, span: Span, status: int) -> None:
         span.set("http.response.status_code", status)

@@ -73,10 +73,10 @@ class Handler:
             return self.names.by_address(connection.local_address) or met
         return met if met is not None and not met.spec.features.require_host else None
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, flight: Flight, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._landed)
+        task.add_done_callback(lambda done: self._landed(flight, done))
         return task
 
     def begin_span(self, exchange: Exchange, cluster: ClusterRuntime, name: str) -> Span | None:
@@ -123,12 +123,10 @@ class Handler:
             expire(flight)
         self._ticker = self._loop.call_later(TICK, self._tick)
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None:
-            return
-        _log.error("a request cannot be handled", cause=task.exception())
-        for flight in [flight for flight in self.active if flight.task is task]:
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a request cannot be handled", cause=task.exception())
             flight.fail_internally()
 
     def _fail(self, exchange: Exchange) -> None:

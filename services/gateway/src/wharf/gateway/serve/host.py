@@ -31,8 +31,8 @@ class Host(Protocol):
     def find(self, exchange: Exchange) -> ClusterRuntime | None:
         """The cluster a request means."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it; failures are logged, and cancelled when the process ends."""
+    def spawn(self, flight: Flight, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it; a failure is logged and ends the flight. Cancelled when the process ends."""
 
     def begin_span(self, exchange: Exchange, cluster: ClusterRuntime, name: str) -> Span | None:
         """None when the request is not sampled."""
