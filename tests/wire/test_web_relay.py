@@ -366,6 +366,31 @@ def test_edge_33_an_answer_that_came_already() -> None:
     assert at.relay.status == 403
 
 
+@pytest.mark.parametrize("step", ["head", "data", "end", "trailers"])
+def test_a_response_that_the_client_side_refuses(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP/1.1 checks what it sends: the owner hears of it, before a head in time to answer something else."""
+    at = Stand()
+    request = at.start()
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("no such header")
+
+    def give_up(*_: Any) -> None:
+        at.exchange.done, at.exchange.writable = True, False
+
+    name = {"head": "respond", "data": "send"}.get(step, "finish")
+    monkeypatch.setattr(at.exchange, name, refuse if step in ("head", "trailers") else give_up)
+    if step == "head":
+        request.answer(trailers=None)
+    else:
+        request.answer(data=(b"abc",), trailers=None if step == "data" else ())
+    ((failure, cancelled),) = at.done
+    assert (failure is not None and failure.fault, cancelled) == (Fault.PROTOCOL, False)
+    assert at.relay.replayable is (step == "head")
+    assert request.was_reset is (step in ("head", "data"))
+    assert ("abort",) in at.exchange.told if step == "trailers" else ("abort",) not in at.exchange.told
+
+
 EVENTS = st.lists(
     st.sampled_from(["data", "end", "drain", "block", "head", "piece", "over", "fail", "cancel", "complete", "again"]),
     max_size=30,

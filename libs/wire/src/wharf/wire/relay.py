@@ -130,7 +130,8 @@ class Relay:
         target: bytes | None = None,
     ) -> None:
         """Begin an attempt on this link, now: the filtered request, with `extra` headers. `target`: instead of the
-        client's own. Not while another attempt is active; again only when `replayable`."""
+        client's own. Not while another attempt is active; again only when `replayable`. ValueError when a header cannot
+        be sent: then nothing was, and `on_done` is not called."""
         exchange = self.exchange
         self.attempts += 1
         self.status = self.bytes_in = self.bytes_out = 0
