@@ -6,7 +6,7 @@ SUITE := $(PYTHON) scripts/run_tests.py
 ARGS ?=
 
 .PHONY: help setup setup-run up test fmt check proto pins build unit cluster faults replicated proofs integration node chart \
-        images compose-test bench bench-check soak clean
+        images compose-test conformance bench bench-check soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,11 @@ images: ## container images: wharf-brain, wharf-gateway, wharf-backing, wharf-ku
 
 compose-test: ## build the images and bring docker-compose.yml up (needs root; minutes)
 	@$(SUITE) compose $(ARGS)
+
+SIG ?= sig-cli,sig-api-machinery
+THROUGH ?= both
+conformance: build ## Kubernetes' own tests, directly and through the gateway (SIG=sig-cli THROUGH=direct|gateway|both; root)
+	@PYTHONPATH=tests $(PYTHON) -m conformance.run --sig "$(SIG)" --through $(THROUGH) $(ARGS)
 
 soak: build ## the long fault suites (hours; SOAK_MINUTES=10 shortens)
 	@$(SUITE) soak $(ARGS)

@@ -40,7 +40,10 @@ CHECK = Suite(
 
 UNIT = Suite(
     "unit",
-    paths=("tests/wire", "tests/common", "tests/brain", "tests/gateway", "tests/cli", "tests/scripts", "tests/harness"),
+    paths=(
+        *("tests/wire", "tests/common", "tests/brain", "tests/gateway", "tests/cli", "tests/scripts"),
+        *("tests/harness", "tests/conformance"),
+    ),
     options=("-m", "not node and not soak", "-n", "2", "--dist", "loadfile", "--timeout-method=thread"),
     test_limit_s=180,
     coverage=True,

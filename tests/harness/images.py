@@ -1,6 +1,6 @@
 """Container images without a registry: Debian's static busybox in an OCI archive, written here byte by byte.
 
-Invariant: an archive holds one layer and one name; the same busybox gives the same archive.
+Invariant: an archive holds one layer, which all its names share; the same files give the same archive.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PAUSE = "wharf.test/pause:1"
@@ -37,25 +38,26 @@ _APPLETS = (
 
 def write_archives(busybox: Path, folder: Path) -> list[Path]:
     """The archives of all images a node needs."""
-    layer = _layer(busybox)
+    layer = root_layer(busybox, _APPLETS, {"www/index.html": GREETING.encode()})
     return [
-        _archive(folder / "pause.tar", PAUSE, layer, _PAUSE_COMMAND),
-        _archive(folder / "web.tar", WEB, layer, _WEB_COMMAND),
+        write_archive(folder / "pause.tar", [PAUSE], layer, {"Cmd": _PAUSE_COMMAND}),
+        write_archive(folder / "web.tar", [WEB], layer, {"Cmd": _WEB_COMMAND}),
     ]
 
 
-def _layer(busybox: Path) -> bytes:
-    """A root file system: busybox, links to it, and something to serve."""
+def root_layer(busybox: Path, applets: Sequence[str], programs: Mapping[str, bytes]) -> bytes:
+    """A root file system: busybox, links to it, and further files by their path, which anybody may execute."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name in ("bin", "etc", "tmp", "www", "proc", "sys", "dev"):
             _add(tar, name, kind=tarfile.DIRTYPE, mode=0o755)
         _add(tar, "bin/busybox", busybox.read_bytes(), mode=0o755)
-        for applet in _APPLETS:
+        for applet in applets:
             _add(tar, f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox")
         _add(tar, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
         _add(tar, "etc/group", b"root:x:0:\n")
-        _add(tar, "www/index.html", GREETING.encode())
+        for path, content in programs.items():
+            _add(tar, path, content, mode=0o755)
     return out.getvalue()
 
 
@@ -73,13 +75,16 @@ def _add(
     tar.addfile(info, io.BytesIO(content))
 
 
-def _archive(path: Path, name: str, layer: bytes, command: list[str]) -> Path:
-    """An OCI image layout in a tar; the name is an annotation that containerd's import reads."""
+def write_archive(path: Path, names: Sequence[str], layer: bytes, config: Mapping[str, object]) -> Path:
+    """An OCI image layout in a tar; names are annotations that containerd's import reads.
+
+    `config`: what a container of it runs, in the words of OCI ("Cmd", "Entrypoint", ...).
+    """
     packed = gzip.compress(layer, 1, mtime=0)
-    config = {
+    about = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Cmd": command, "Env": ["PATH=/bin"], "WorkingDir": "/"},
+        "config": {"Env": ["PATH=/bin"], "WorkingDir": "/", **config},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         "history": [{"created_by": "wharf tests"}],
     }
@@ -93,19 +98,22 @@ def _archive(path: Path, name: str, layer: bytes, command: list[str]) -> Path:
     manifest = {
         "schemaVersion": 2,
         "mediaType": f"{kind}.manifest.v1+json",
-        "config": blob(json.dumps(config).encode(), f"{kind}.config.v1+json"),
+        "config": blob(json.dumps(about).encode(), f"{kind}.config.v1+json"),
         "layers": [blob(packed, f"{kind}.layer.v1.tar+gzip")],
     }
     reference = blob(json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")
-    reference["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
     reference["platform"] = {"architecture": "amd64", "os": "linux"}
-    index = {"schemaVersion": 2, "manifests": [reference]}
+    index = {"schemaVersion": 2, "manifests": [reference | _named(name) for name in names]}
     with tarfile.open(path, "w") as tar:
         _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         _add(tar, "index.json", json.dumps(index).encode())
         for blob_path, content in blobs.items():
             _add(tar, blob_path, content)
     return path
+
+
+def _named(name: str) -> dict[str, object]:
+    return {"annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}}
 
 
 def _digest(content: bytes) -> str:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from wharf.cli.kube import toolchain
 from wharf.cli.kube.build import source_tree
-from wharf.cli.kube.recipes import RECIPES, NotPinnedError, Recipe, UnknownToolError, pinned_version, recipe, version_in
+from wharf.cli.kube.recipes import (
+    CONFORMANCE,
+    RECIPES,
+    NotPinnedError,
+    Recipe,
+    UnknownToolError,
+    pinned_version,
+    recipe,
+    version_in,
+)
 from wharf.cli.kube.toolchain import GoMissingError, environment, find_go, go_version
 from wharf.cli.kube.wrapper import ReleaseError, go_mod_text
 
@@ -48,6 +57,16 @@ def test_kubernetes_is_stamped_and_others_are_not() -> None:
     assert "gitVersion=v1.36.3" in flags
     assert "gitMinor=36" in flags
     assert recipe("etcd").ldflags("3.6.5") == "-s -w"
+
+
+def test_what_runs_in_an_image_is_linked_statically_and_tests_are_compiled_as_tests() -> None:
+    assert "-extldflags -static -X" in recipe("agnhost").ldflags("1.36.3")
+    assert recipe("agnhost").verb == ("build",)
+    assert recipe("e2e.test").verb[:2] == ("test", "-c")
+
+
+def test_setup_leaves_the_conformance_tests_to_whoever_wants_them() -> None:
+    assert not any(recipe(name).in_setup for name in CONFORMANCE)
 
 
 def test_unknown_tool_names_the_known_ones() -> None:

@@ -106,7 +106,7 @@ def _build_one(tool: Recipe, version: str, pinned: str, report: Report) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{tool.name}-") as scratch:
         fresh = Path(scratch) / "new"
         fresh.mkdir()
-        command = [str(go), "build", "-v", "-trimpath", "-ldflags", tool.ldflags(version)]
+        command = [str(go), *tool.verb, "-v", "-trimpath", "-ldflags", tool.ldflags(version)]
         _compile([*command, "-o", str(fresh / tool.name), tool.package], module, tool, version, report)
         (fresh / "build.json").write_text(json.dumps(_stamp(tool, version)))
         shutil.rmtree(folder, ignore_errors=True)

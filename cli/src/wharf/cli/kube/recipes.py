@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 _KUBERNETES = "k8s.io/kubernetes"
+_GINKGO = "github.com/onsi/ginkgo/v2"
 _STAMP = "k8s.io/component-base/version"
 
 
@@ -36,7 +37,9 @@ class Recipe:
     requirement: str  # module path whose pinned version is the program's version
     version_args: tuple[str, ...]  # empty: the program cannot tell
     cold_seconds: int  # on two cores with an empty Go cache; shown to whoever waits
-    in_setup: bool = True  # else built by whoever first asks for it: minutes that only a benchmark needs
+    in_setup: bool = True  # else built by whoever first asks for it: minutes that few need
+    tests: bool = False  # the package's tests as a program, not the package
+    static: bool = False  # no libraries, so that it runs in an image that holds nothing else
 
     @property
     def stamped(self) -> bool:
@@ -45,19 +48,30 @@ class Recipe:
 
     def ldflags(self, version: str) -> str:
         """Linker flags: no symbol tables, and the version where the program expects it from the linker."""
+        plain = "-s -w -linkmode external -extldflags -static" if self.static else "-s -w"
         if not self.stamped:
-            return "-s -w"
+            return plain
         major, minor, _ = version.split(".", 2)
         return (
-            f"-s -w -X {_STAMP}.gitVersion=v{version} -X {_STAMP}.gitMajor={major} -X {_STAMP}.gitMinor={minor}"
+            f"{plain} -X {_STAMP}.gitVersion=v{version} -X {_STAMP}.gitMajor={major} -X {_STAMP}.gitMinor={minor}"
             f" -X {_STAMP}.gitTreeState=clean"
         )
+
+    @property
+    def verb(self) -> tuple[str, ...]:
+        """The words after `go`."""
+        return ("test", "-c", "-vet=off") if self.tests else ("build",)
 
 
 def _kube(name: str, cold_seconds: int) -> Recipe:
     args = ("version", "--client") if name == "kubectl" else ("--version",)
     module = PurePosixPath("tests/cluster/apiserver")
     return Recipe(name, module, f"{_KUBERNETES}/cmd/{name}", _KUBERNETES, args, cold_seconds)
+
+
+def _conformance(name: str, package: str, requirement: str, cold_seconds: int, **kind: bool) -> Recipe:
+    """They are quick after the control plane, with which they share most packages."""
+    return Recipe(name, _TOOLS / "conformance", package, requirement, (), cold_seconds, in_setup=False, **kind)
 
 
 _TOOLS = PurePosixPath("tests/cluster/tools")
@@ -129,11 +143,15 @@ RECIPES: dict[str, Recipe] = {
             cold_seconds=200,
             in_setup=False,
         ),
+        _conformance("e2e.test", f"{_KUBERNETES}/test/e2e", _KUBERNETES, 400, tests=True),
+        _conformance("agnhost", f"{_KUBERNETES}/test/images/agnhost", _KUBERNETES, 100, static=True),
+        _conformance("ginkgo", f"{_GINKGO}/ginkgo", _GINKGO, 20),
     )
 }
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 NODE = ("kubelet", "kube-proxy")
+CONFORMANCE = ("ginkgo", "agnhost", "e2e.test")
 
 
 def recipe(name: str) -> Recipe:
