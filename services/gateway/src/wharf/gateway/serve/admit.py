@@ -11,7 +11,7 @@ from typing import Any
 
 from wharf.common.kube import status as kube
 from wharf.common.kube.request_info import BadTarget, parse_request_info
-from wharf.gateway.authn import Authenticated, Lane, Pending
+from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.cluster.names import parse_authority
 from wharf.gateway.cluster.tokens import hash_token
 from wharf.gateway.limits.lists import inject_limit, is_unpaged
@@ -70,8 +70,8 @@ def _authenticate(flight: Flight) -> None:
         return
     outcome = cluster.authenticator.authenticate(exchange)
     if isinstance(outcome, Pending):
-        resolve = outcome.resolve
-        _later(flight, lambda: _resolve(flight, resolve()))
+        pending, authenticator = outcome, cluster.authenticator
+        _later(flight, lambda: _resolve(flight, pending, authenticator))
     else:
         _authenticated(flight, outcome)
 
@@ -85,10 +85,13 @@ def _context(flight: Flight) -> ClientContext:
     return found
 
 
-async def _resolve(flight: Flight, asked: Coroutine[Any, Any, Authenticated | Answer]) -> None:
-    outcome = await asked
+async def _resolve(flight: Flight, pending: Pending, authenticator: Authenticator) -> None:
+    outcome = await pending.resolve()
     flight.task = None
-    _authenticated(flight, outcome)
+    if flight.cluster.authenticator is authenticator:
+        _authenticated(flight, outcome)
+    else:
+        _authenticate(flight)  # the cluster has changed: what was found out is about another
 
 
 def _later(flight: Flight, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -126,13 +129,14 @@ def _prepare(flight: Flight, outcome: Authenticated, context: ClientContext) -> 
         extra,
         token,
         outcome.acting.name if outcome.acting is not outcome.real else None,
+        cluster.spec.upstream.identity,
     )
 
 
 def _known(flight: Flight, prepared: Prepared) -> None:
     """It is clear who asks."""
     flight.user, flight.lane, flight.token = prepared.user, prepared.lane, prepared.token
-    flight.request_filter, flight.extra = prepared.request_filter, prepared.extra
+    flight.request_filter, flight.extra, flight.told = prepared.request_filter, prepared.extra, prepared.told
     if prepared.impersonated is not None:
         flight.impersonated = prepared.impersonated
     _route(flight)

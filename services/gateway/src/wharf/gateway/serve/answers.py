@@ -84,6 +84,11 @@ def no_server(cluster: str, why: str, retry_after: int) -> Answer:
     return Answer(Reason.NO_SERVER, kube.service_unavailable(text, retry_after))
 
 
+def outdated(cluster: str) -> Answer:
+    text = f"how servers of cluster {cluster} are told who asks has changed meanwhile: try again"
+    return Answer(Reason.NO_SERVER, kube.service_unavailable(text))
+
+
 def upstream_failed(cluster: str, server: str, what: str) -> Answer:
     text = f"server {server} of cluster {cluster} did not answer: {what}"
     return Answer(Reason.UPSTREAM, kube.service_unavailable(text))

@@ -16,6 +16,7 @@ from wharf.gateway.user import User
 from wharf.wire.web import Header
 
 if TYPE_CHECKING:
+    from wharf.gateway.api.shapes import IdentityMode
     from wharf.gateway.cluster.runtime import ClusterRuntime
     from wharf.gateway.config import Network
     from wharf.wire._http import HeaderFilter
@@ -35,6 +36,7 @@ class Prepared:
     extra: tuple[Header, ...]
     token: int
     impersonated: str | None
+    told: IdentityMode  # the way in which `extra` tells the upstream who asks
 
 
 class ClientContext:

@@ -50,6 +50,8 @@ def take_server(flight: Flight) -> Endpoint | None:
     cluster, policy, info = flight.cluster, flight.policy, flight.info
     host = flight.host
     now = host.now()
+    if _is_outdated(flight):
+        return None
     found = cluster.members.pick(
         policy.name, balance_key(flight), now, long_running=info.long_running, avoid=flight.avoid
     )
@@ -102,6 +104,17 @@ async def _connect(flight: Flight, endpoint: Endpoint, pool: HttpPool) -> None:
         raise
     flight.task = None
     _send(flight, endpoint, link)
+
+
+def _is_outdated(flight: Flight) -> bool:
+    """Whether it waited while the way changed in which servers are told who asks; then it is answered.
+
+    Its headers would meet a credential that does not vouch for them: the server would take the client for the gateway.
+    """
+    if flight.told is flight.cluster.spec.upstream.identity:
+        return False
+    flight.refuse(answers.outdated(flight.cluster.name))
+    return True
 
 
 def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from wharf.common.kube.request_shape import RequestInfo
-from wharf.gateway.api.shapes import Policy
+from wharf.gateway.api.shapes import IdentityMode, Policy
 from wharf.gateway.authn import Lane
 from wharf.gateway.limits.outcome import FREE, Ticket
 from wharf.gateway.seen.access_log import Record
@@ -48,6 +48,7 @@ class Flight:
     policy: Policy = UNROUTED
     ticket: Ticket = FREE
     extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
+    told: IdentityMode = IdentityMode.FRONT_PROXY  # how `extra` says who asks
     request_filter: HeaderFilter = NOTHING_PRIVATE  # which of the client's go
     target: bytes | None = None  # instead of the client's own
     endpoint: Endpoint | None = None  # that of the last attempt

@@ -36,12 +36,11 @@ def upgrade(flight: Flight) -> None:
         return
     endpoint = take_server(flight)
     if endpoint is not None:
-        flight.task = flight.host.spawn(flight, _ask(flight, endpoint))
+        flight.task = flight.host.spawn(flight, _ask(flight, endpoint, endpoint.pools))
 
 
-async def _ask(flight: Flight, endpoint: Endpoint) -> None:
+async def _ask(flight: Flight, endpoint: Endpoint, pools: Pools) -> None:
     exchange, cluster = flight.exchange, flight.cluster
-    pools: Pools = endpoint.pools
     headers = [
         *flight.request_filter.apply(exchange.headers),
         *flight.extra,

@@ -1,0 +1,68 @@
+"""Configuration that changes while a request waits for something: nobody goes on as somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from gateway.serve.kit import Stack, answer, run, stack, until
+from gateway.serve.test_review_ends import idle
+from wharf.gateway.serve import dispatch
+from wharf.gateway.upstreams.endpoint import Standing
+
+ONE: dict[str, Any] = {
+    "flowControl": {"schemas": [{"name": "one", "maxInFlight": 1, "waitSeconds": 30}]},
+    "policies": [{"name": "all", "flowControl": ["one"]}],
+}
+QUICK: dict[str, Any] = {"interval": 0.1, "timeout": 1.0, "failures": 2, "successes": 1, "slowStart": 0}
+
+
+async def impersonating(made: Stack, **spec: Any) -> None:
+    """From now on the gateway's certificate stands for the gateway itself, which may impersonate."""
+    files = made.document()["spec"]["upstream"]
+    await made.apply(made.document(upstream=files | {"identity": "Impersonation"}, **spec))
+    (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
+    await until(lambda: endpoint.standing(asyncio.get_running_loop().time()) is Standing.READY, "probed anew")
+
+
+def test_who_waits_in_a_queue_is_not_sent_with_headers_the_new_credential_does_not_vouch_for() -> None:
+    async def main() -> None:
+        async with stack(health=QUICK, **ONE) as made:
+            client = made.client(made.pki.alice)
+            server = made.servers[0]
+            server.behave = lambda _: None
+            first = asyncio.create_task(made.ask(client))
+            await until(lambda: server.requests)
+            second = asyncio.create_task(made.ask(client))
+            await until(lambda: len(made.gateway.handler.active) == 2)
+            await impersonating(made, health=QUICK, **ONE)
+            server.behave = answer
+            answer(server.requests[0].exchange)
+            assert (await first).status == 200
+            refused = await second
+            assert (refused.status, refused.header(b"retry-after")) == (503, b"1")
+            assert (await made.ask(client)).status == 200
+            assert [(seen.values(b"x-remote-user"), seen.values(b"impersonate-user")) for seen in server.requests] == [
+                ([b"alice"], []),
+                ([], [b"alice"]),
+            ]
+            await until(lambda: idle(made))
+
+    run(main())
+
+
+@pytest.mark.parametrize("who", ["certificate", "nobody"])
+def test_what_fails_in_here_is_answered_and_leaves_nothing(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    async def main() -> None:
+        async with stack() as made:
+            monkeypatch.setattr(dispatch, "response_headers", fail)
+            client = made.client(made.pki.alice if who == "certificate" else None)
+            refused = await made.ask(client)
+            assert (refused.status, refused.header(b"x-wharf-gateway")) == (500, b"internal")
+            await until(lambda: idle(made))
+
+    run(main())
