@@ -22,23 +22,24 @@ def write_images(e2e: Path, agnhost: Path, busybox: Path, folder: Path) -> list[
     names: dict[str, list[str]] = {}
     for name in asked.stdout.split():
         names.setdefault(short_name(name), []).append(name)
-    applets = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, timeout=60, check=True)
+    told = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, timeout=60, check=True)
+    applets = [applet for applet in told.stdout.split() if applet != "busybox"]
     program = agnhost.read_bytes()
     files = {"agnhost": program, "agnhost-2": program, "www/index.html": b"hello\n"}
     entrypoint = {"Env": ["PATH=/bin:/", "GODEBUG=netdns=go"], "Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
-    plain = root_layer(busybox, applets.stdout.split(), {})
+    plain = root_layer(busybox, applets, {})
     archives = [
         write_archive(
             folder / "agnhost.tar",
             [*names["agnhost"], *names["pause"]],
-            root_layer(busybox, applets.stdout.split(), files),
+            root_layer(busybox, applets, files),
             entrypoint,
         ),
         write_archive(folder / "busybox.tar", names["busybox"], plain, {"Cmd": ["/bin/sh"]}),
     ]
     for kind in sorted(_WEB & names.keys()):
         page = f'{{"image": "{kind}.jpg"}}'.encode()
-        layer = root_layer(busybox, applets.stdout.split(), {"www/index.html": b"hello\n", "www/data.json": page})
+        layer = root_layer(busybox, applets, {"www/index.html": b"hello\n", "www/data.json": page})
         archives.append(write_archive(folder / f"{kind}.tar", names[kind], layer, {"Cmd": _SERVE}))
     return archives
 

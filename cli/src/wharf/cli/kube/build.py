@@ -115,7 +115,10 @@ def _build_one(tool: Recipe, version: str, pinned: str, report: Report) -> Path:
 
 
 def _compile(command: list[str], module: Path, tool: Recipe, version: str, report: Report) -> None:
-    """Run the compiler, a progress line every few seconds: `go build -v` prints each package as it is compiled."""
+    """Run the compiler, a progress line every few seconds: `go build -v` prints each package as it is compiled.
+
+    (`go test -c` prints none.)
+    """
     report(f"building {tool.name} {version} (once; about {tool.cold_seconds} s on two cores when nothing is cached)")
     began = time.monotonic()
     lines: list[str] = []
@@ -129,7 +132,8 @@ def _compile(command: list[str], module: Path, tool: Recipe, version: str, repor
                 go.wait(_PROGRESS_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                doing = lines[-1].strip() if lines else "nothing to compile so far (reading modules, or linking)"
+                silent = "compiling" if tool.tests else "nothing to compile so far (reading modules, or linking)"
+                doing = lines[-1].strip() if lines else silent
                 report(f"  {tool.name}: {time.monotonic() - began:.0f} s, {len(lines)} packages, now {doing}")
         reader.join()
     if go.returncode != 0:
