@@ -74,10 +74,10 @@ class House:
 
 
 def _plane(folder: Path, apiservers: int, controllers: bool) -> Cluster:
-    # An apiserver that is to stop ends its watches, instead of waiting a minute for them.
-    servers = tuple(
-        apiserver_options(extra=("--shutdown-watch-termination-grace-period=1s",)) for _ in range(apiservers)
-    )
+    # An apiserver that is to stop is not ready for a while before it refuses, and ends its watches instead of waiting a
+    # minute for them: as installers of several apiservers behind a balancer set them up.
+    leaving = ("--shutdown-delay-duration=3s", "--shutdown-watch-termination-grace-period=1s")
+    servers = tuple(apiserver_options(extra=leaving) for _ in range(apiservers))
     options = ControlPlaneOptions(servers, controllers)
     return Cluster.create(folder, options)
 

@@ -162,6 +162,8 @@ def test_watches_end_one_after_the_other_when_the_gateway_goes(house: House, spa
     gateway.put(document(ONE, house.one.plane))
     with gateway, ThreadPoolExecutor(WATCHES) as pool:
         front = Front(gateway, ONE, house.one.plane)
+        with front.api() as api:
+            api.post(f"/api/v1/namespaces/{space}/configmaps", config_map("there"))
         opened: list[str] = []
         ends = [pool.submit(_end_of_a_watch, front, space, opened) for _ in range(WATCHES)]
         until(lambda: len(opened) == WATCHES or any(end.done() for end in ends), "not all watches were opened")
