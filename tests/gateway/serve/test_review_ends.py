@@ -8,6 +8,7 @@ import pytest
 from gateway.serve.kit import Server, Stack, answer, run, stack, until
 from gateway.serve.test_streams import EVENT, WATCH, begin
 from gateway.serve.test_upgrades import Raw, agree
+from wharf.wire.tcp import reset_on_close
 from wharf.wire.web import Exchange
 
 REFUSED_STREAM = 7
@@ -104,5 +105,30 @@ def test_an_upgrade_is_counted_at_its_server_from_beginning_to_end() -> None:
             assert endpoint.long.in_flight == 1
             raw.writer.transport.abort()
             await until(lambda: idle(made))
+
+    run(main())
+
+
+def test_a_server_that_reads_no_more_does_not_outlive_its_upgraded_client() -> None:
+    async def main() -> None:
+        async with stack(timeouts={"halfClose": 1}) as made:
+
+            def deaf(exchange: Exchange) -> None:
+                exchange.upgrade([(b"upgrade", b"SPDY/3.1")]).pause_reading()
+
+            made.servers[0].behave = deaf
+            raw = await Raw.connect(made)
+            await raw.ask(b"SPDY/3.1", b"POST")
+            (flight,) = made.gateway.handler.active
+            raw.writer.write(bytes(32 << 20))
+            await until(lambda: flight.splice is not None and flight.splice.bytes_a > 0)
+            seen = -1
+            while flight.splice is not None and flight.splice.bytes_a > seen:
+                seen = flight.splice.bytes_a
+                await asyncio.sleep(0.2)
+            reset_on_close(raw.writer.get_extra_info("socket"))
+            raw.writer.transport.abort()
+            await until(lambda: idle(made))
+            await until(lambda: made.servers[0].web.open_exchanges == 0)
 
     run(main())

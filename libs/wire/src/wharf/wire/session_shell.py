@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from wharf.wire._nghttp2 import SessionError
 from wharf.wire.h1_session import Http1Session
-from wharf.wire.tcp import peer_address, reset_on_close, tune
+from wharf.wire.tcp import is_gone, peer_address, reset_on_close, tune
 
 if TYPE_CHECKING:
     from wharf.wire.session import WebSession
@@ -184,7 +184,9 @@ class SessionShell(asyncio.Protocol):
         self.tune_socket(0)
 
     def overdue(self, now: float, stall_timeout: float, close_timeout: float) -> str:
-        """Why the connection must be dropped now: its transport takes nothing, or does not end; "" if it need not."""
+        """Why the connection must be dropped now; "" if it need not: it takes nothing, does not end, is gone unseen."""
+        if self._reading_paused and self.transport is not None and is_gone(self.transport.get_extra_info("socket")):
+            return "it is gone"
         if self.closing_since and now - self.closing_since > close_timeout:
             return "it does not end"
         if self.stalled_since and not self._patient and now - self.stalled_since > stall_timeout:

@@ -75,18 +75,29 @@ class Splice:
     def _closed(self, other: Tunnel, error: Exception | None) -> None:
         self._error = self._error or error
         self._left -= 1
-        if self._left:
-            other.close()
-            return
         if self._timer is not None:
             self._timer.cancel()
-        self._on_done(self, self._error)
+        if not self._left:
+            self._on_done(self, self._error)
+            return
+        other.close()
+        if other is self._b:
+            self._watch_rest(-1)
+
+    def _watch_rest(self, before: int) -> None:
+        """After a is gone, b gets what a sent last as long as it takes it; nobody would wait for more."""
+        rest = self._b.buffered
+        if rest == before:
+            self._b.abort()
+        else:
+            self._timer = self._loop.call_later(self._grace, self._watch_rest, rest)
 
 
 def join(a: Tunnel, b: Tunnel, half_close_seconds: float, on_done: Done) -> Splice:
     """Connect two tunnels until both are over.
 
-    After one direction has ended the other is closed when nothing moves for `half_close_seconds`. `on_done` gets the
-    splice with its byte counts, and what broke first, if anything did.
+    After one direction has ended the other is closed when nothing moves for `half_close_seconds`. The same patience has
+    `b`, the server's side, for the last bytes of an `a` that is gone; a client may take its own as slowly as it likes.
+    `on_done` gets the splice with its byte counts, and what broke first, if anything did.
     """
     return Splice(a, b, half_close_seconds, on_done)

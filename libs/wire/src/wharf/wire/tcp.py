@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 30, 10, 4  # seconds, seconds, probes
+_TCP_CLOSE = 7  # a state, of Linux
 _NEXT_ADDRESS = 0.25  # seconds a dial may be alone before the next address is tried beside it (RFC 8305: 250 ms)
 
 AddressInfo = tuple[int, int, int, str, Any]
@@ -37,6 +38,15 @@ def tune(sock: Any, user_timeout: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
+
+
+def is_gone(sock: Any) -> bool:
+    """Whether the connection is over at both ends, by reset or by silence, which only who reads is told otherwise."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    with contextlib.suppress(OSError):
+        return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE)
+    return True
 
 
 def reset_on_close(sock: Any) -> None:

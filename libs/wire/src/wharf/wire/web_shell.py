@@ -219,6 +219,8 @@ class WebConnection(SessionShell):
 
     def _drop(self, why: str) -> None:
         log.info("%s is disconnected: %s", self.address, why)
+        if self._http1 is not None:
+            self._http1.cut()  # what it sent and nobody has taken goes with it
         self.abort()
 
     # --- the server's commands

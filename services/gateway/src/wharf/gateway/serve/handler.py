@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from wharf.common.clock import CLOCK
+from wharf.common.clock import boot_seconds
 from wharf.common.log import get_log
 from wharf.common.trace import Kind, Span, Tracer
 from wharf.gateway.cluster.names import Names, is_address
@@ -47,7 +47,7 @@ class Handler:
         self.by_identity: dict[str, ClusterRuntime] = {}
         self._loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = self._loop.time
-        self.clock: Callable[[], float] = CLOCK.now
+        self.clock: Callable[[], float] = boot_seconds
         self._access_log = access_log
         self._tracer = tracer
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +74,8 @@ class Handler:
         return met if met is not None and not met.spec.features.require_host else None
 
     def spawn(self, flight: Flight, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        flight.delayed = True
+        flight.exchange.on_cancel = flight.client_gone
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._landed(flight, done))
@@ -125,7 +127,9 @@ class Handler:
 
     def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            flight.refuse(answers.stopping())  # unless it ended before: then nobody waits
+        elif task.exception() is not None:
             _log.error("a request cannot be handled", cause=task.exception())
             flight.fail_internally()
 
