@@ -122,6 +122,10 @@ class Server:
         await self.web.close()
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
         return f"https://localhost:{self._port}"
 

@@ -95,6 +95,32 @@ def test_a_client_that_goes_before_an_upgrade_is_answered_leaves_nothing() -> No
     run(main())
 
 
+def test_a_client_that_goes_while_another_try_waits_for_a_connection_leaves_nothing() -> None:
+    async def main() -> None:
+        async with stack(2, timeouts={"connect": 60}) as made:
+            one, silent = made.servers
+            one.behave = refuse
+            silent.web.stop_accepting()
+            deaf = await asyncio.start_server(
+                lambda _, writer: made.down.callback(writer.close), "127.0.0.1", silent.port
+            )
+            made.down.callback(deaf.close)
+            (other,) = [
+                endpoint
+                for endpoint in made.gateway.registry.runtimes["prod"].members.endpoints
+                if endpoint.name == silent.name
+            ]
+            client = made.client()
+            for _ in range(2):
+                opened = await made.open(client, b"/version")
+                await until(lambda: other.short.in_flight == 1, "it waits for a connection")
+                opened.request.reset()
+                await until(lambda: idle(made), "nothing waits for nobody")
+            assert one.requests, "there was no other try"
+
+    run(main())
+
+
 def test_an_upgrade_is_counted_at_its_server_from_beginning_to_end() -> None:
     async def main() -> None:
         async with stack() as made:
