@@ -101,9 +101,11 @@ def test_a_client_that_goes_while_another_try_waits_for_a_connection_leaves_noth
             one, silent = made.servers
             one.behave = refuse
             silent.web.stop_accepting()
-            deaf = await asyncio.start_server(
-                lambda _, writer: made.down.callback(writer.close), "127.0.0.1", silent.port
-            )
+
+            def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                made.down.callback(writer.close)
+
+            deaf = await asyncio.start_server(hold, "127.0.0.1", silent.port)
             made.down.callback(deaf.close)
             (other,) = [
                 endpoint
