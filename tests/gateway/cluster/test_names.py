@@ -75,3 +75,12 @@ def test_any_bytes_are_a_host_or_none(authority: bytes) -> None:
 )
 def test_addresses_are_told_from_names(authority: bytes, is_one: bool) -> None:
     assert is_address(authority) is is_one
+
+
+def test_long_spellings_of_a_name_are_understood_and_not_remembered() -> None:
+    names = Names([Claim("a", ("a", "*.b"))])
+    for authority in (b"a:" + b"0" * 10_000, b"a" + b"." * 10_000, b"x" * 10_000 + b".b"):
+        assert names.by_authority(authority) == "a"
+    assert not names._cache
+    assert names.by_authority(b"a:6443") == "a"
+    assert list(names._cache) == [b"a:6443"]

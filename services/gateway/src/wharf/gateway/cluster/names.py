@@ -14,7 +14,8 @@ from typing import Final, Generic, TypeVar
 from wharf.gateway.api.shapes import Address
 
 T = TypeVar("T")
-CACHE_MAX: Final = 4096  # authorities remembered; a client can invent as many as it likes
+CACHE_MAX: Final = 4096  # authorities remembered; a client can invent as many as it likes,
+CACHED_BYTES_MAX: Final = 300  # and as long ones: a name has 253 characters at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Names(Generic[T]):
         if found is None:
             host = parse_authority(authority)
             found = None if host is None else self.by_name(host) or self._addresses.get(host)
-            if found is not None:
+            if found is not None and len(authority) <= CACHED_BYTES_MAX:
                 if len(self._cache) >= CACHE_MAX:
                     self._cache.clear()
                 self._cache[authority] = found
