@@ -7,6 +7,7 @@ authorities know nothing of each other. Tests leave them as they found them, nam
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from wharf.cli.kube.controlplane import ControlPlane, ControlPlaneOptions
 from wharf.cli.kube.credentials import ADMIN, Identity, kubeconfig
 
 ONE, TWO = "one.test", "two.test"
+_NAME_MAX = 50
 ADDRESSES = {ONE: "127.0.0.1", TWO: "127.0.0.2"}
 ALICE = Identity("alice", "alice@example.test", ("developers", "on call"))
 
@@ -113,7 +115,9 @@ def _told(house: House, shown_on_failure: list[HasLogs]) -> None:
 @pytest.fixture
 def space(house: House, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of `one.test`, named after the test."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:60].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")
+    if len(name) > _NAME_MAX:  # what is cut off may be what tells two from each other
+        name = f"{name[:_NAME_MAX].strip('-')}-{zlib.crc32(name.encode()):08x}"
     house.one.create_namespace(name)
     yield name
     house.direct("delete", "namespace", name, "--wait=false")
