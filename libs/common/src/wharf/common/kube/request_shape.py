@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,12 @@ class RequestInfo:
     parts: tuple[str, ...] = ()  # resource, name, subresource …
     label_selector: str = ""
     field_selector: str = ""
+    # Watches and streams, as kube-apiserver tells them: they have no deadline and a class of their own.
+    long_running: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def long_running(self) -> bool:
-        """Watches and streams, as kube-apiserver tells them: they have no deadline and a class of their own."""
-        return self.verb in ("watch", "proxy") or self.subresource in _STREAMS
+    def __post_init__(self) -> None:
+        streams = self.verb in ("watch", "proxy") or self.subresource in _STREAMS
+        object.__setattr__(self, "long_running", streams)
 
 
 _STREAMS = frozenset(("attach", "exec", "log", "portforward", "proxy"))

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Final
 
 from wharf.gateway.api.shapes import Protocol, Server, UpstreamCluster
 from wharf.gateway.authn import Lane
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import ProtocolName, Target, client_context
 from wharf.wire.pool import PoolLimits
+from wharf.wire.web import Header
 
+SERVER_HEADER: Final = b"x-wharf-server"
 _PROTOCOLS: dict[Protocol, ProtocolName] = {Protocol.AUTO: "auto", Protocol.HTTP2: "h2", Protocol.HTTP1: "http1"}
 
 
@@ -55,6 +58,10 @@ class Credentials:
         return Target(server.host, server.port, context, self._upstream.server_name, protocol)
 
 
+def _headers_for(server: Server) -> tuple[Header, ...]:
+    return ((SERVER_HEADER, server.name.encode()),)
+
+
 def _context(cluster: UpstreamCluster, vouching: bool, protocol: ProtocolName) -> ssl.SSLContext:
     upstream = cluster.upstream
     return client_context(
@@ -70,10 +77,21 @@ def _context(cluster: UpstreamCluster, vouching: bool, protocol: ProtocolName) -
 class Pools:
     """All pools of one server."""
 
-    __slots__ = ("_credentials", "_server", "anonymous", "authority", "new_tokens", "scheme", "tokens", "vouched")
+    __slots__ = (
+        "_credentials",
+        "_headers",
+        "_server",
+        "anonymous",
+        "authority",
+        "new_tokens",
+        "scheme",
+        "tokens",
+        "vouched",
+    )
 
     def __init__(self, credentials: Credentials, server: Server, limits: PoolLimits) -> None:
         self._credentials, self._server = credentials, server
+        self._headers = _headers_for(server)
         vouched = credentials.target(server, Lane.VOUCHED)
         token = credentials.target(server, Lane.TOKEN)
         self.vouched = HttpPool(vouched, limits)
@@ -82,13 +100,11 @@ class Pools:
         self.new_tokens = HttpPool(token, limits)
         self.authority, self.scheme = vouched.authority, vouched.scheme
 
-    def retarget(self, credentials: Credentials, server: Server) -> None:
-        """New connections with these credentials; the present ones end with their last requests."""
-        self._credentials, self._server = credentials, server
-        self.vouched.retarget(credentials.target(server, Lane.VOUCHED))
-        self.anonymous.retarget(credentials.target(server, Lane.ANONYMOUS))
-        for pool in (self.tokens, self.new_tokens):
-            pool.retarget(credentials.target(server, Lane.TOKEN))
+    def headers_for(self, server: Server) -> tuple[Header, ...]:
+        """What an answer says about where it comes from. `server`: as it is called now."""
+        if server is not self._server:
+            self._server, self._headers = server, _headers_for(server)
+        return self._headers
 
     def upgrade_target(self, lane: Lane) -> Target:
         """Where to dial for a connection that is to be upgraded."""

@@ -15,6 +15,7 @@ from wharf.common.metrics import OTHER, Counter, Histogram, Registry
 SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+ROWS_MAX: Final = 16_384  # combinations whose metrics are found by one look-up
 _VERBS: Final = frozenset(
     (
         "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy", "post", "put",
@@ -67,43 +68,34 @@ class RequestMetrics:
             "wharf_gateway_cancelled_total", "Requests whose client went away first.", ("cluster",), 512
         )
         self.slow = registry.counters("wharf_gateway_slow_requests_total", "Slow short requests.", ("cluster",), 512)
-        self._requests: dict[tuple[str, str, str, str, int], Counter] = {}
-        self._durations: dict[tuple[str, str], Histogram] = {}
-        self._servers: dict[tuple[str, str], Histogram] = {}
+        self._rows: dict[tuple[str, str, str, str, int], tuple[Counter, Histogram, Histogram]] = {}
 
     def answered(self, cluster: str, server: str, info: RequestInfo | None, code: int) -> None:
-        """One request has its answer."""
+        """A request has its answer: a long-running one, or one of the gateway's own."""
         verb, resource = (info.verb, info.resource) if info is not None else ("", "")
-        key = (cluster, server, verb, resource, code)
-        counter = self._requests.get(key)
-        if counter is None:
-            counter = self.requests.child(cluster, server, bounded_verb(verb), bounded_resource(resource), str(code))
-            if len(self._requests) < 16384:
-                self._requests[key] = counter
-        counter.value += 1
+        self._row((cluster, server, verb, resource, code))[0].value += 1
 
-    def lasted(self, cluster: str, info: RequestInfo, seconds: float) -> None:
-        """A short request took so long."""
-        key = (cluster, info.verb)
-        histogram = self._durations.get(key)
-        if histogram is None:
-            histogram = self.durations.child(cluster, bounded_verb(info.verb))
-            if len(self._durations) < 1024:
-                self._durations[key] = histogram
-        histogram.observe(seconds)
+    def lasted(self, cluster: str, server: str, info: RequestInfo, code: int, seconds: float, served: float) -> None:
+        """A short request has its answer after so many seconds, `served` of which were a server's (0: nobody's)."""
+        count, whole, part = self._row((cluster, server, info.verb, info.resource, code))
+        count.value += 1
+        whole.observe(seconds)
+        if served:
+            part.observe(served)
 
-    def served(self, cluster: str, server: str, seconds: float) -> None:
-        """A server took so long for a short request."""
-        key = (cluster, server)
-        histogram = self._servers.get(key)
-        if histogram is None:
-            histogram = self._servers[key] = self.servers.child(cluster, server)
-        histogram.observe(seconds)
-
-    def forget_server(self, cluster: str, server: str) -> None:
-        """A server is gone for good."""
-        self.servers.forget(cluster, server)
-        self._servers.pop((cluster, server), None)
+    def _row(self, key: tuple[str, str, str, str, int]) -> tuple[Counter, Histogram, Histogram]:
+        row = self._rows.get(key)
+        if row is None:
+            cluster, server, verb, resource, code = key
+            known = bounded_verb(verb), bounded_resource(resource)
+            row = (
+                self.requests.child(cluster, server, *known, str(code)),
+                self.durations.child(cluster, known[0]),
+                self.servers.child(cluster, server),
+            )
+            if known == (verb, resource) and len(self._rows) < ROWS_MAX:
+                self._rows[key] = row
+        return row
 
 
 def bounded_verb(verb: str) -> str:

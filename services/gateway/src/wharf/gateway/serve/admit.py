@@ -46,7 +46,6 @@ def begin(host: Host, exchange: Exchange) -> None:
         return
     flight = Flight(host, exchange, cluster, info, started_at)
     exchange.context = flight
-    exchange.on_cancel = flight.client_gone
     host.active.add(flight)
     flight.span = host.begin_span(exchange, cluster, info.verb)
     if cluster.spec.features.deny_all:

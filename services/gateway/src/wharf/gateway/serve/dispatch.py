@@ -16,7 +16,7 @@ from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.gateway.upstreams.members import Unavailable
-from wharf.gateway.upstreams.outliers import outcome_of
+from wharf.gateway.upstreams.outliers import Outcome, outcome_of
 from wharf.gateway.upstreams.retry import may_retry
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
@@ -61,7 +61,8 @@ def take_server(flight: Flight) -> Endpoint | None:
     cluster.members.started(found, info.long_running)
     flight.endpoint = flight.place = found
     flight.attempts += 1
-    flight.sent_at = host.clock()
+    if flight.attempts > 1 or flight.delayed:
+        flight.sent_at = host.clock()
     if not info.long_running:
         flight.deadline = now + cluster.spec.timeouts.head
     elif info.verb in _DROP_HEAD_AFTER and not cluster.logs(policy):
@@ -175,17 +176,18 @@ def _done(flight: Flight, relay: Relay | Coupled, failure: Failure | None) -> No
 
 def _answered(flight: Flight, endpoint: Endpoint, relay: Relay | Coupled, failure: Failure | None) -> None:
     """The client has an answer, whole unless there is a failure."""
-    cluster, info = flight.cluster, flight.info
-    host = flight.host
-    if failure is not None:
+    cluster = flight.cluster
+    status, received = relay.status, relay.bytes_in
+    if failure is None:
+        give_back(flight, endpoint, status, None)
+    else:
         flight.reason = failure.fault.value
-    finish_attempt(flight, endpoint, failure, relay.status)
-    if not info.long_running:
-        host.metrics.served(cluster.name, endpoint.name, host.clock() - flight.sent_at)
-        if flight.policy.lists is not None and failure is None and relay.status == 200:
-            _note_cost(flight, relay.bytes_in)
-    cluster.count_bytes(flight.exchange.bytes_in, relay.bytes_in)
-    flight.end(relay.status)
+        finish_attempt(flight, endpoint, failure, status)
+    if flight.policy.lists is not None and failure is None and status == 200:
+        _note_cost(flight, received)
+    cluster.bytes_in += flight.exchange.bytes_in
+    cluster.bytes_out += received
+    flight.end(status)
 
 
 def _note_cost(flight: Flight, size: int) -> None:
@@ -213,7 +215,6 @@ def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -
         host.metrics.retries.child(cluster.name, failure.fault.name.lower()).value += 1
         flight.avoid = (*flight.avoid, endpoint)
         flight.endpoint = None
-        flight.exchange.on_cancel = flight.client_gone
         dispatch(flight)
     elif failure.fault is Fault.TIMEOUT:
         flight.refuse(answers.timed_out(cluster.name, endpoint.name, cluster.spec.timeouts.head))
@@ -237,7 +238,10 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
     cluster, info = flight.cluster, flight.info
     if flight.token:
         cluster.tokens.note(flight.token, status)
-    outcome = outcome_of(info, status, failure.fault if failure is not None else None)
+    if failure is None and 0 < status < 500:
+        outcome = Outcome.GOOD
+    else:
+        outcome = outcome_of(info, status, failure.fault if failure is not None else None)
     cluster.members.finished(endpoint, outcome, flight.host.now(), info.long_running)
 
 

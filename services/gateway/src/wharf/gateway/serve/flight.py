@@ -55,13 +55,14 @@ class Flight:
     place: Endpoint | None = None  # where `members.started` waits for its `finished`
     avoid: tuple[Endpoint, ...] = ()  # failed it already
     attempts: int = 0
-    sent_at: float = 0.0  # by the host's clock
+    sent_at: float = 0.0  # by the host's clock; 0: when it came, nothing held it up
     deadline: float = 0.0  # loop time at which the answer's head is late; 0: never
     relay: Relay | Coupled | None = None
     splice: Splice | None = None
     task: asyncio.Task[None] | None = None  # it waits for something
     span: Span | None = None
     reason: str = ""
+    delayed: bool = False  # it had to wait for something
     ended: bool = False
 
     def __init__(
@@ -104,16 +105,21 @@ class Flight:
         host = self.host
         host.active.discard(self)
         now = host.now()
-        self.ticket.release(now)
+        if self.ticket is not FREE:
+            self.ticket.release(now)
         if self.place is not None:  # an attempt of which nothing can be told
             place, self.place = self.place, None
             self.cluster.members.finished(place, Outcome.NOTHING, now, self.info.long_running)
-        seconds = host.clock() - self.started_at
+        ended_at = host.clock()
+        seconds = ended_at - self.started_at
         cluster, info, metrics = self.cluster, self.info, host.metrics
-        metrics.answered(cluster.name, self.endpoint.name if self.endpoint is not None else "", info, status)
+        server = self.endpoint.server.name if self.endpoint is not None else ""
         slow = False
-        if not info.long_running:
-            metrics.lasted(cluster.name, info, seconds)
+        if info.long_running:
+            metrics.answered(cluster.name, server, info, status)
+        else:
+            served = ended_at - (self.sent_at or self.started_at) if server else 0.0
+            metrics.lasted(cluster.name, server, info, status, seconds, served)
             slow = cluster.is_slow(info, seconds)
         if slow:
             metrics.slow.child(cluster.name).value += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from wharf.gateway.cluster.pools import SERVER_HEADER, Pools
 from wharf.gateway.config import Network
 from wharf.gateway.identity import AUTHORIZATION, STRIPPED_NAMES, STRIPPED_PREFIXES
 from wharf.gateway.serve.answers import HEADER
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 FORWARDED_FOR: Final = b"x-forwarded-for"
 WEBSOCKET_PROTOCOL: Final = b"sec-websocket-protocol"
 TRACEPARENT: Final = b"traceparent"
-SERVER: Final = b"x-wharf-server"  # which server answered
 
 _ALWAYS: Final = (*STRIPPED_NAMES, *REQUEST_ONLY_HERE, FORWARDED_FOR, b"forwarded", b"x-real-ip", HEADER)
 
@@ -46,7 +46,7 @@ REQUEST_FILTERS: Final = {
 }
 """By what of the client's goes through: its Authorization, its traceparent, its WebSocket subprotocols."""
 
-RESPONSE_FILTER: Final = HeaderFilter((HEADER, SERVER))
+RESPONSE_FILTER: Final = HeaderFilter((HEADER, SERVER_HEADER))
 
 
 class ClientAddress:
@@ -81,4 +81,7 @@ class ClientAddress:
 
 def response_headers(cluster: ClusterRuntime, endpoint: Endpoint) -> tuple[Header, ...]:
     """What the client is told beside the server's own headers."""
-    return () if cluster.spec.features.hide_server else ((SERVER, endpoint.name.encode()),)
+    if cluster.spec.features.hide_server:
+        return ()
+    pools: Pools = endpoint.pools
+    return pools.headers_for(endpoint.server)

@@ -107,6 +107,7 @@ class Members:
                 changed.append(endpoint)
             _assign(endpoint, server)
         self._cluster = cluster
+        self._bounded = bool(cluster.breaker.requests_max or cluster.breaker.watches_max)
         self._choices = self._make_choices(cluster)
         self._fresh_until = -inf
         for endpoint in removed:
@@ -131,10 +132,13 @@ class Members:
         choice = self._choices.get(policy)
         if choice is None:  # removed since the request was matched
             return Unavailable(Why.NONE, (), 1)
-        lane = choice.lane(long_running)
-        if not lane.endpoints:
+        lane = choice.long if long_running else choice.short
+        endpoints = lane.endpoints
+        if not endpoints:
             return self._unavailable(choice, now)
-        endpoint = lane.pick(key)
+        endpoint = endpoints[0] if len(endpoints) == 1 else endpoints[lane.strategy.pick(lane.candidates, key)]
+        if not self._bounded and not avoid:
+            return endpoint
         if endpoint not in avoid and self._has_room(endpoint, long_running):
             return endpoint
         return self._pick_among(choice, key, now, long_running, avoid)

@@ -47,7 +47,8 @@ class Budget:
 
     def request(self) -> None:
         """One more request that is no retry."""
-        self._tokens = min(SAVED_MAX, self._tokens + self.share)
+        if self._tokens < SAVED_MAX:
+            self._tokens += self.share
 
     def take(self, now: float) -> bool:
         """Use one retry up if there is one."""
