@@ -173,6 +173,9 @@ def test_edge_28_a_pool_grows_when_streams_are_exhausted_and_shares_what_it_has(
             await eventually(lambda: len(app.open) == 30)
             assert pool.stats.waiting == 1
             assert pool.ready() is None
+            with pytest.raises(RequestFailed) as caught:
+                await pool.connect(asyncio.get_running_loop().time() + 0.01)
+            assert caught.value.failure.fault is Fault.FULL
             app.open[7].finish()
             link = await waiting
             assert link.capacity == 1

@@ -160,3 +160,26 @@ def test_a_server_that_reads_no_more_does_not_outlive_its_upgraded_client() -> N
             await until(lambda: made.servers[0].web.open_exchanges == 0)
 
     run(main())
+
+
+def test_too_few_connections_of_ours_speak_against_no_server() -> None:
+    async def main() -> None:
+        async with stack(breaker={"pendingMax": 1}, retry={"attempts": 0}) as made:
+            made.servers[0].web.stop_accepting()
+
+            def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                made.down.callback(writer.close)
+
+            deaf = await asyncio.start_server(hold, "127.0.0.1", made.servers[0].port)
+            made.down.callback(deaf.close)
+            client = made.client()
+            waiting = await made.open(client, b"/version")
+            (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
+            await until(lambda: endpoint.short.in_flight == 1)
+            for _ in range(20):
+                assert (await made.ask(client, b"/version")).status == 503
+            assert endpoint.failed == 0
+            waiting.request.reset()
+            await until(lambda: idle(made))
+
+    run(main())

@@ -33,6 +33,7 @@ WATCH, URL = asks("watch"), RequestInfo(False, "/version", "get")
         (asks("proxy", "nodes"), 503, None, Outcome.NOTHING),
         (asks(), 0, None, Outcome.NOTHING),  # the client went away first
         (asks(), 0, Fault.UNSENT, Outcome.BAD),
+        (asks(), 0, Fault.FULL, Outcome.NOTHING),
         (asks(), 0, Fault.REFUSED, Outcome.NOTHING),  # it goes away in good order
         (asks(), 0, Fault.RESET, Outcome.BAD),
         (asks(), 200, Fault.RESET, Outcome.BAD),

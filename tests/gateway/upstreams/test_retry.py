@@ -25,7 +25,7 @@ WRITES = [asks(verb) for verb in ("create", "update", "patch", "delete", "delete
 @pytest.mark.parametrize("info", READS + WRITES)
 @pytest.mark.parametrize("fault", Fault)
 def test_edge_29_what_may_be_sent_again(info: RequestInfo, fault: Fault) -> None:
-    unprocessed = fault in (Fault.UNSENT, Fault.REFUSED)
+    unprocessed = fault in (Fault.UNSENT, Fault.FULL, Fault.REFUSED)
     cut = fault in (Fault.RESET, Fault.LOST)
     expected = unprocessed or (cut and info in READS)
     assert may_retry(fault, info, head_sent=False, replayable=True, attempts_left=1) is expected

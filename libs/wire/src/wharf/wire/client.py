@@ -70,7 +70,7 @@ class HttpPool:
     async def connect(self, deadline: float | None = None) -> Link:
         """A connection that takes a request, dialled if need be. `deadline`: loop time.
 
-        RequestFailed (UNSENT) when there is none in time, or too many wait already.
+        RequestFailed: FULL when all are taken for too long, too many wait already or the pool is closed, else UNSENT.
         """
         first = True
         while True:
@@ -78,9 +78,9 @@ class HttpPool:
             if link is not None:
                 return link
             if self._closed:
-                raise RequestFailed(Failure(Fault.UNSENT, "the pool is closed"))
+                raise RequestFailed(Failure(Fault.FULL, "the pool is closed"))
             if first and len(self.waiting) >= self.limits.pending_max:
-                raise RequestFailed(Failure(Fault.UNSENT, "too many requests wait for a connection"))
+                raise RequestFailed(Failure(Fault.FULL, "too many requests wait for a connection"))
             await self._wait(deadline, first)
             first = False
 
@@ -98,7 +98,8 @@ class HttpPool:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._wake(1)  # its turn is the next one's
             if isinstance(error, TimeoutError):
-                raise RequestFailed(Failure(Fault.UNSENT, "no connection in time")) from None
+                fault = Fault.FULL if self._connections else Fault.UNSENT
+                raise RequestFailed(Failure(fault, "no connection in time")) from None
             raise
         finally:
             with contextlib.suppress(ValueError):
@@ -116,7 +117,7 @@ class HttpPool:
         """Take no more requests, wait up to `grace` seconds for those under way, then cut them."""
         self._closed = True
         self._ticker.cancel()
-        self._fail_waiting(Failure(Fault.UNSENT, "the pool is closed"))
+        self._fail_waiting(Failure(Fault.FULL, "the pool is closed"))
         for task in self._dials:
             task.cancel()
         self._drain_all()

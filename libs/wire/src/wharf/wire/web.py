@@ -23,9 +23,10 @@ Headers = Sequence[Header]
 
 
 class Fault(Enum):
-    """What is known about a request that failed. Only UNSENT and REFUSED are safe to repeat whatever its method."""
+    """What is known about a request that failed. UNSENT, FULL and REFUSED are safe to repeat whatever its method."""
 
-    UNSENT = "not sent"  # no connection: dial, TLS or settings failed, or the pool is full
+    UNSENT = "not sent"  # no connection: dial, TLS or settings failed
+    FULL = "no connection free"  # not sent either, by a bound of this side: it says nothing about the upstream
     REFUSED = "refused unprocessed"  # REFUSED_STREAM, or a GOAWAY that does not cover the stream
     RESET = "reset by the peer"  # RST_STREAM after it may have been processed
     LOST = "connection lost"  # EOF, TCP reset, dead peer

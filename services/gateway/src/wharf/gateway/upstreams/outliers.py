@@ -29,7 +29,7 @@ class Outcome(Enum):
     GOOD = "good"
     BAD = "bad"
     LOST = "lost"  # with the connection, as everything else on it
-    NOTHING = "nothing"  # cancelled, refused unprocessed, somebody else's error
+    NOTHING = "nothing"  # cancelled, refused unprocessed, no connection free, somebody else's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def outcome_of(info: RequestInfo, status: int, fault: Fault | None) -> Outcome:
     """How a request that got `status` (0: no head) and ended with `fault` (None: whole, or cancelled) counts."""
     if fault is Fault.LOST:
         return Outcome.LOST
-    if fault is Fault.REFUSED or (fault is None and not status):
+    if fault is Fault.REFUSED or fault is Fault.FULL or (fault is None and not status):
         return Outcome.NOTHING
     if fault is not None:
         # A server that closes a watch it has served for an hour may do so by reset.

@@ -18,7 +18,7 @@ from wharf.common.kube.request_shape import RequestInfo
 from wharf.gateway.route.kinds import STREAMS
 from wharf.wire.web import Fault
 
-UNPROCESSED: Final = frozenset((Fault.UNSENT, Fault.REFUSED))
+UNPROCESSED: Final = frozenset((Fault.UNSENT, Fault.FULL, Fault.REFUSED))
 CUT: Final = frozenset((Fault.RESET, Fault.LOST))
 READS: Final = frozenset(("get", "list", "watch", "head"))
 FLOOR: Final = 1.0  # retries a second that are always granted, however little traffic there is
