@@ -1,49 +1,57 @@
-"""The images that conformance tests name, without a registry: agnhost and busybox under every such name.
+"""The images that conformance tests name, without a registry: programs built here, on busybox, under every such name.
 
-The test program itself tells the names and versions it wants. A web server stands in for the ones that only have to be
-running or to serve a page. Images that need a program nobody builds here are left out; the tests that want them fail
-directly, too.
+The test program itself tells the names and versions it wants. A web server stands in for those that only have to run or
+to serve a page. Images that nobody builds here are left out; tests that want them fail on both ways.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.images import root_layer, write_archive
 
 _SERVE = ["/bin/httpd", "-f", "-p", "80", "-h", "/www"]
-_WEB = {"nginx", "nautilus", "kitten"}
+_WEB = ("kitten", "nautilus", "nginx")
+_AGNHOST = {"Env": ["PATH=/bin:/", "GODEBUG=netdns=go"], "Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
 
 
-def write_images(e2e: Path, agnhost: Path, busybox: Path, folder: Path) -> list[Path]:
+def write_images(programs: Mapping[str, Path], folder: Path) -> list[Path]:
     """Archives for a node's containerd, one per kind of image."""
-    asked = subprocess.run([str(e2e), "--list-images"], capture_output=True, text=True, timeout=60, check=True)
+    found = shutil.which("busybox")
+    assert found is not None, "asked for by missing_requirements"
+    busybox = Path(found)
+    applets = [applet for applet in _words(busybox, "--list") if applet != "busybox"]
     names: dict[str, list[str]] = {}
-    for name in asked.stdout.split():
+    for name in _words(programs["e2e.test"], "--list-images"):
         names.setdefault(short_name(name), []).append(name)
-    told = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, timeout=60, check=True)
-    applets = [applet for applet in told.stdout.split() if applet != "busybox"]
-    program = agnhost.read_bytes()
-    files = {"agnhost": program, "agnhost-2": program, "www/index.html": b"hello\n"}
-    entrypoint = {"Env": ["PATH=/bin:/", "GODEBUG=netdns=go"], "Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
-    plain = root_layer(busybox, applets, {})
-    archives = [
-        write_archive(
-            folder / "agnhost.tar",
-            [*names["agnhost"], *names["pause"]],
-            root_layer(busybox, applets, files),
-            entrypoint,
-        ),
-        write_archive(folder / "busybox.tar", names["busybox"], plain, {"Cmd": ["/bin/sh"]}),
+
+    def image(kind: str, files: Mapping[str, bytes], config: Mapping[str, object], *others: str) -> Path:
+        known_as = [name for one in (kind, *others) for name in names[one]]
+        return write_archive(folder / f"{kind}.tar", known_as, root_layer(busybox, applets, files), config)
+
+    agnhost, apiserver, etcd = (programs[name].read_bytes() for name in ("agnhost", "sample-apiserver", "etcd-static"))
+    return [
+        image("agnhost", {"agnhost": agnhost, "agnhost-2": agnhost}, _AGNHOST, "pause"),
+        image("busybox", {}, {"Cmd": ["/bin/sh"]}),
+        image("sample-apiserver", {"sample-apiserver": apiserver}, {"Entrypoint": ["/sample-apiserver"]}),
+        image("etcd", {"usr/local/bin/etcd": etcd}, {}),
+        *(image(kind, _pages(kind), {"Cmd": _SERVE}) for kind in _WEB),
     ]
-    for kind in sorted(_WEB & names.keys()):
-        page = f'{{"image": "{kind}.jpg"}}'.encode()
-        layer = root_layer(busybox, applets, {"www/index.html": b"hello\n", "www/data.json": page})
-        archives.append(write_archive(folder / f"{kind}.tar", names[kind], layer, {"Cmd": _SERVE}))
-    return archives
 
 
 def short_name(name: str) -> str:
     """ "host/folder/nginx:1.27-0" → "nginx"."""
     return name.rpartition("/")[2].partition(":")[0]
+
+
+def _pages(kind: str) -> dict[str, bytes]:
+    """What a web server shows; its data name the picture that a test looks for."""
+    return {"www/index.html": b"hello\n", "www/data.json": f'{{"image": "{kind}.jpg"}}'.encode()}
+
+
+def _words(*command: str | Path) -> list[str]:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.split()

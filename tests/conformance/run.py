@@ -59,7 +59,7 @@ def wish(arguments: list[str]) -> Wish:
     parser.add_argument("--sig", default="sig-cli,sig-api-machinery", help="groups of tests, by comma")
     parser.add_argument("--through", choices=[*WAYS], default="both")
     parser.add_argument("--focus", default="", help="a regular expression that names must match besides")
-    parser.add_argument("--skip", default="Sample API Server", help="a regular expression for names to leave out")
+    parser.add_argument("--skip", default="", help="a regular expression for names to leave out")
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--limit", default="2h", help="time for one way")
     told = parser.parse_args(arguments)
@@ -73,11 +73,9 @@ def run_way(way: str, asked: Wish, programs: dict[str, Path]) -> dict[str, Outco
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="wharf-conf-", ignore_cleanup_errors=True) as scratch:
         say(f"{way}: starting brain, a control plane and a node")
-        with world(Path(scratch), through=way == "gateway") as ground:
+        with world(Path(scratch), programs["coredns"], through=way == "gateway") as ground:
             try:
-                busybox = shutil.which("busybox")
-                assert busybox is not None, "asked for by missing_requirements"
-                for archive in write_images(programs["e2e.test"], programs["agnhost"], Path(busybox), Path(scratch)):
+                for archive in write_images(programs, Path(scratch)):
                     ground.node.import_images(archive)
                 run_tests(way, ground, asked, programs, folder)
             finally:

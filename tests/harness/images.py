@@ -33,6 +33,10 @@ _APPLETS = (
     "nslookup",
     "env",
     "test",
+    "tar",  # kubectl cp
+    "sha256sum",
+    "rm",
+    "mkdir",
 )
 
 
@@ -48,8 +52,9 @@ def write_archives(busybox: Path, folder: Path) -> list[Path]:
 def root_layer(busybox: Path, applets: Sequence[str], programs: Mapping[str, bytes]) -> bytes:
     """A root file system: busybox, links to it, and further files by their path, which anybody may execute."""
     out = io.BytesIO()
+    within = {str(parent) for path in programs for parent in Path(path).parents} - {"."}
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name in ("bin", "etc", "tmp", "www", "proc", "sys", "dev"):
+        for name in sorted({"bin", "etc", "tmp", "www", "proc", "sys", "dev"} | within):
             _add(tar, name, kind=tarfile.DIRTYPE, mode=0o755)
         _add(tar, "bin/busybox", busybox.read_bytes(), mode=0o755)
         for applet in applets:

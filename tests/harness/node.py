@@ -26,10 +26,14 @@ _READY_SECONDS = 60.0
 
 
 class Node:
-    """One node of a control plane that listens on the sandbox's outside address."""
+    """One node of a control plane that listens on the sandbox's outside address.
 
-    def __init__(self, sandbox: Sandbox, cluster: Cluster) -> None:
+    With `dns`, pods ask a name server on the node's own address, which somebody else starts.
+    """
+
+    def __init__(self, sandbox: Sandbox, cluster: Cluster, *, dns: bool = False) -> None:
         self.sandbox, self.cluster = sandbox, cluster
+        self._dns = dns
         self._plane = cluster.plane
         self._folder = sandbox.folder
         self._socket = self._folder / "containerd.sock"
@@ -148,6 +152,8 @@ state = "{self._folder}/containerd-state"
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "syncFrequency": "10s",  # how soon a changed ConfigMap reaches its pod
         }
+        if self._dns:
+            settings |= {"clusterDNS": [self.sandbox.inside], "clusterDomain": "cluster.local"}
         path = self._folder / "kubelet.yaml"
         path.write_text(yaml.safe_dump(settings))
         return path

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 _KUBERNETES = "k8s.io/kubernetes"
+_ETCD = "go.etcd.io/etcd/server/v3"
 _GINKGO = "github.com/onsi/ginkgo/v2"
 _STAMP = "k8s.io/component-base/version"
 
@@ -89,8 +90,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="etcd",
             module=_TOOLS / "etcd",
-            package="go.etcd.io/etcd/server/v3",
-            requirement="go.etcd.io/etcd/server/v3",
+            package=_ETCD,
+            requirement=_ETCD,
             version_args=("--version",),
             cold_seconds=60,
         ),
@@ -143,15 +144,36 @@ RECIPES: dict[str, Recipe] = {
             cold_seconds=200,
             in_setup=False,
         ),
+        Recipe(
+            name="coredns",
+            module=_TOOLS / "coredns",
+            package="wharf.dev/tests/cluster/tools/coredns/services",
+            requirement="github.com/coredns/coredns",
+            version_args=(),
+            cold_seconds=100,
+            in_setup=False,
+        ),
         _conformance("e2e.test", f"{_KUBERNETES}/test/e2e", _KUBERNETES, 400, tests=True),
         _conformance("agnhost", f"{_KUBERNETES}/test/images/agnhost", _KUBERNETES, 100, static=True),
+        _conformance("sample-apiserver", "k8s.io/sample-apiserver", _KUBERNETES, 100, static=True),
+        Recipe(
+            name="etcd-static",
+            module=_TOOLS / "etcd",
+            package=_ETCD,
+            requirement=_ETCD,
+            version_args=("--version",),
+            cold_seconds=60,
+            in_setup=False,
+            static=True,
+        ),
         _conformance("ginkgo", f"{_GINKGO}/ginkgo", _GINKGO, 20),
     )
 }
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 NODE = ("kubelet", "kube-proxy")
-CONFORMANCE = ("ginkgo", "agnhost", "e2e.test")
+CONFORMANCE_IMAGES = ("agnhost", "sample-apiserver", "etcd-static")
+CONFORMANCE = (*CONFORMANCE_IMAGES, "ginkgo", "e2e.test", "coredns")
 
 
 def recipe(name: str) -> Recipe:

@@ -1,0 +1,5 @@
+//go:build tools
+
+package tools
+
+import _ "wharf.dev/tests/cluster/tools/coredns/services"
