@@ -25,6 +25,17 @@ def refuse(exchange: Exchange) -> None:
     exchange.abort(REFUSED_STREAM)
 
 
+async def silence(made: Stack, server: Server) -> None:
+    """From now on new connections to this server get no answer; those it has go on."""
+
+    def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.down.callback(writer.close)
+
+    server.web.stop_accepting()
+    deaf = await asyncio.start_server(hold, "127.0.0.1", server.port)
+    made.down.callback(deaf.close)
+
+
 async def watch_of_the_other(made: Stack, refusing: Server, serving: Server, protocol: str) -> None:
     refusing.behave, serving.behave = refuse, begin
     opened = await made.open(made.client(made.pki.alice, protocol), WATCH, [(b"x-asked", b"1")])
@@ -100,13 +111,7 @@ def test_a_client_that_goes_while_another_try_waits_for_a_connection_leaves_noth
         async with stack(2, timeouts={"connect": 60}) as made:
             one, silent = made.servers
             one.behave = refuse
-            silent.web.stop_accepting()
-
-            def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                made.down.callback(writer.close)
-
-            deaf = await asyncio.start_server(hold, "127.0.0.1", silent.port)
-            made.down.callback(deaf.close)
+            await silence(made, silent)
             (other,) = [
                 endpoint
                 for endpoint in made.gateway.registry.runtimes["prod"].members.endpoints
@@ -165,13 +170,7 @@ def test_a_server_that_reads_no_more_does_not_outlive_its_upgraded_client() -> N
 def test_too_few_connections_of_ours_speak_against_no_server() -> None:
     async def main() -> None:
         async with stack(breaker={"pendingMax": 1}, retry={"attempts": 0}) as made:
-            made.servers[0].web.stop_accepting()
-
-            def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                made.down.callback(writer.close)
-
-            deaf = await asyncio.start_server(hold, "127.0.0.1", made.servers[0].port)
-            made.down.callback(deaf.close)
+            await silence(made, made.servers[0])
             client = made.client()
             waiting = await made.open(client, b"/version")
             (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
@@ -181,5 +180,25 @@ def test_too_few_connections_of_ours_speak_against_no_server() -> None:
             assert endpoint.failed == 0
             waiting.request.reset()
             await until(lambda: idle(made))
+
+    run(main())
+
+
+@pytest.mark.parametrize("target", [WATCH, b"/version"])
+def test_who_waits_for_a_connection_is_not_waited_for_while_stopping_if_it_is_a_watch(target: bytes) -> None:
+    async def main() -> None:
+        async with stack(timeouts={"connect": 60}, flags={"drain_timeout": 30.0}) as made:
+            await silence(made, made.servers[0])
+            opened = await made.open(made.client(), target)
+            (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
+            await until(lambda: endpoint.in_flight == 1)
+            draining = asyncio.create_task(made.gateway.drain())
+            if target == WATCH:
+                await until(lambda: opened.status == 503)
+                assert (b"x-wharf-gateway", b"stopping") in opened.headers
+            else:
+                opened.request.reset()
+            await until(draining.done)
+            assert idle(made)
 
     run(main())

@@ -269,7 +269,12 @@ def expire(flight: Flight) -> None:
 def end_stream(flight: Flight) -> None:
     """End a watch from here: the client sees a whole answer, the server that nobody listens any more."""
     relay, endpoint = flight.relay, flight.endpoint
-    if flight.ended or relay is None or endpoint is None or not relay.active:
+    if flight.ended:
+        return
+    if relay is None or endpoint is None or not relay.active:  # no server has it yet, or not again
+        if flight.task is not None:
+            flight.task.cancel()
+        flight.refuse(answers.stopping())
         return
     status = relay.status
     flight.endpoint = None  # the relay's end says nothing new
