@@ -56,6 +56,14 @@ def test_the_first_claim_counts() -> None:
     assert Names([Claim("a", ("x",)), Claim("b", ("x",))]).by_authority(b"x") == "a"
 
 
+def test_nobody_takes_the_clients_of_an_address_by_claiming_its_last_bytes_as_a_domain() -> None:
+    claims = [Claim("thief", ("*.0.0.5", "*.0.0.1", "10.0.0.5")), Claim("a", ("a",), (ip_address("10.0.0.5"),))]
+    names = Names(claims)
+    assert names.by_authority(b"10.0.0.5:6443") == "a"
+    assert names.by_authority(b"127.0.0.1") is None
+    assert names.by_authority(b"x.0.0.5") == "thief", "a name, if an odd one"
+
+
 def test_invented_authorities_do_not_grow_the_index() -> None:
     names = Names([Claim("b", ("*.b",))])
     for number in range(CACHE_MAX + 10):

@@ -70,7 +70,7 @@ class Names(Generic[T]):
         found = self._cache.get(authority)
         if found is None:
             host = parse_authority(authority)
-            found = None if host is None else self.by_name(host) or self._addresses.get(host)
+            found = None if host is None else self._addresses.get(host) or self.by_name(host)
             if found is not None and len(authority) <= CACHED_BYTES_MAX:
                 if len(self._cache) >= CACHE_MAX:
                     self._cache.clear()
@@ -78,8 +78,12 @@ class Names(Generic[T]):
         return found
 
     def by_name(self, host: str) -> T | None:
-        """`host` in lower case, without a port."""
-        return self._exact.get(host) or self._wild.get(host.partition(".")[2])
+        """`host` in lower case, without a port. "*.0.0.1" stands for no address: that would take another's clients."""
+        found = self._exact.get(host)
+        if found is not None or not self._wild:
+            return found
+        wild = self._wild.get(host.partition(".")[2])
+        return wild if wild is not None and not _is_ip(host) else None
 
     def by_address(self, local: str) -> T | None:
         """The cluster whose address a client connected to: "10.0.0.5:6443"."""
@@ -96,8 +100,10 @@ class Names(Generic[T]):
 def is_address(authority: bytes) -> bool:
     """Whether a Host header is an IP address: such clients cannot tell a name."""
     host = parse_authority(authority)
-    if host is None:
-        return False
+    return host is not None and _is_ip(host)
+
+
+def _is_ip(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:
