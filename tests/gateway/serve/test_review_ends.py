@@ -202,3 +202,23 @@ def test_who_waits_for_a_connection_is_not_waited_for_while_stopping_if_it_is_a_
             assert idle(made)
 
     run(main())
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http1"])
+def test_a_short_request_has_a_limit_for_the_whole_answer_too(protocol: str) -> None:
+    async def main() -> None:
+        async with stack(timeouts={"head": 0.2, "total": 0.4}) as made:
+            made.servers[0].behave = begin
+            opened = await made.open(made.client(made.pki.alice, protocol), b"/api/v1/pods")
+            await until(lambda: opened.status == 200)
+            stream = await made.open(made.client(made.pki.alice, protocol), WATCH)
+            await until(lambda: opened.over)
+            assert not opened.ended
+            await until(lambda: made.servers[0].requests[0].exchange.done, "the server is told")
+            (flight,) = made.gateway.handler.active
+            (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
+            assert (flight.info.verb, endpoint.short.in_flight, endpoint.failed) == ("watch", 0, 0)
+            made.servers[0].requests[1].exchange.finish()
+            await until(lambda: stream.ended)
+
+    run(main())

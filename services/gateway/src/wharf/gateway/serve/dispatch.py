@@ -12,6 +12,7 @@ from wharf.gateway.authn import Lane
 from wharf.gateway.cluster.pools import Pools
 from wharf.gateway.limits.lists import is_unpaged
 from wharf.gateway.serve import answers
+from wharf.gateway.serve.answers import Reason
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint
@@ -246,24 +247,35 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
 
 
 def expire(flight: Flight) -> None:
-    """The answer's head is late: 504, and the server is told that nobody waits. A watch only lets go of its headers."""
+    """Its `deadline` has come: the answer's head is late, or after another while the answer. It is ended.
+
+    A watch only lets go of its headers, once there can be no other attempt that would need them.
+    """
     cluster, endpoint, relay = flight.cluster, flight.endpoint, flight.relay
     if flight.ended or endpoint is None or relay is None:
         return
-    long_running = flight.info.long_running
-    if relay.head_sent:
-        flight.deadline = 0.0
-        if long_running:
-            flight.exchange.drop_head()  # there is no other attempt that would need it
+    timeouts, begun = cluster.spec.timeouts, relay.head_sent
+    if flight.info.long_running:
+        if begun:
+            flight.deadline = 0.0
+            flight.exchange.drop_head()
         return
-    if long_running:
+    if begun and not flight.late:
+        flight.late = True
+        flight.deadline += timeouts.total - timeouts.head
         return
+    status = relay.status
     flight.deadline = 0.0
     flight.endpoint = None  # the relay's end says nothing new
     relay.cancel()
-    give_back(flight, endpoint, 0, Failure(Fault.TIMEOUT, "no answer in time"))
+    give_back(flight, endpoint, status, None if begun else Failure(Fault.TIMEOUT, "no answer in time"))
     flight.endpoint = endpoint
-    flight.refuse(answers.timed_out(cluster.name, endpoint.name, cluster.spec.timeouts.head))
+    if begun:
+        flight.reason = Reason.TIMEOUT.value
+        flight.exchange.abort()
+        flight.end(status)
+    else:
+        flight.refuse(answers.timed_out(cluster.name, endpoint.name, timeouts.head))
 
 
 def end_stream(flight: Flight) -> None:

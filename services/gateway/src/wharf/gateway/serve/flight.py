@@ -56,7 +56,8 @@ class Flight:
     avoid: tuple[Endpoint, ...] = ()  # failed it already
     attempts: int = 0
     sent_at: float = 0.0  # by the host's clock; 0: when it came, nothing held it up
-    deadline: float = 0.0  # loop time at which the answer's head is late; 0: never
+    deadline: float = 0.0  # loop time at which the answer's head is late, or all of it; 0: never
+    late: bool = False  # `deadline` is that of the whole answer
     relay: Relay | Coupled | None = None
     splice: Splice | None = None
     task: asyncio.Task[None] | None = None  # it waits for something
