@@ -17,10 +17,10 @@ from wharf.common.kube.status import forbidden, too_many_requests
 from wharf.gateway.api.shapes import Authentication, TokenMode
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.identity import front_proxy_headers
-from wharf.gateway.review import ReviewUnavailable, TokenReviewer, taken_for, token_end
+from wharf.gateway.review import TOKENS_MAX, ReviewUnavailable, TokenReviewer, taken_for, token_end
 from wharf.gateway.serve.answers import Answer
 from wharf.gateway.user import User
-from wharf.gateway.verdicts import Verdicts
+from wharf.gateway.verdicts import Crowded, Flights, Verdicts
 
 JANE = {
     "authenticated": True,
@@ -195,6 +195,52 @@ def test_a_token_must_be_meant_for_the_audience(audiences: list[str] | None, acc
     world.reviews.answer = lambda _: {**JANE, "audiences": audiences}
     assert (asyncio.run(world.reviewer.review("good")) is not None) is accepted
     assert world.reviews.asked == [{"token": "good", "audiences": ["wharf"]}]
+
+
+def test_invented_tokens_do_not_drown_the_cluster_in_questions_nor_push_out_good_answers() -> None:
+    async def main() -> None:
+        world = World(review_success_seconds=60.0, review_failure_seconds=60.0)
+        world.reviews.answer = lambda spec: JANE if spec["token"] == "good" else {"authenticated": False}
+        await world.reviewer.review("good")
+        world.reviews.gate = asyncio.Event()
+        asking = [asyncio.create_task(world.reviewer.review(f"made up {number}")) for number in range(2000)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(world.reviews.asked) - 1 == 64, "at a time"
+        refused = [task for task in asking if task.done()]
+        assert len(refused) == 2000 - 1024, "who would wait too long is told at once"
+        assert all(isinstance(task.exception(), ReviewUnavailable) for task in refused)
+        world.reviews.gate.set()
+        await asyncio.gather(*asking, return_exceptions=True)
+        assert len(world.reviews.asked) - 1 == 1024
+        for number in range(TOKENS_MAX):
+            world.reviewer._bad.put(b"%d" % number, (None,), world.clock.now(), 60.0)
+        assert len(world.reviewer._bad) == TOKENS_MAX
+        found = world.reviewer.remembered("good")
+        assert found is not None
+        assert found[0] is not None
+
+    asyncio.run(main())
+
+
+def test_who_has_no_turn_in_time_is_told() -> None:
+    async def main() -> None:
+        flights: Flights[str, int] = Flights(at_once=1, patience=0.01)
+        gate = asyncio.Event()
+
+        async def ask() -> int:
+            await gate.wait()
+            return 1
+
+        first = asyncio.create_task(flights.join("a", ask))
+        await asyncio.sleep(0)
+        with pytest.raises(Crowded):
+            await flights.join("b", ask)
+        gate.set()
+        assert await first == 1
+        assert await flights.join("b", ask) == 1
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,24 @@ import base64
 import hmac
 import json
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from wharf.common.clock import Clock
 from wharf.common.kube.client import Document, KubeError, Unreachable
 from wharf.gateway.api.shapes import Authentication
 from wharf.gateway.impersonation import Access
 from wharf.gateway.user import User, with_usual_group
-from wharf.gateway.verdicts import Flights, Verdicts
+from wharf.gateway.verdicts import Crowded, Flights, Verdicts
 
-TOKENS_MAX: Final = 10_000  # remembered per cluster and process
+TOKENS_MAX: Final = 10_000  # remembered per cluster and process; as many bad ones, apart: they push out no good one
 ACCESSES_MAX: Final = 10_000
 ALLOWED_SECONDS: Final = 10.0
 DENIED_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
+_Known = Verdicts[bytes, tuple[User | None]]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 _TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 — a path
 _SELF_REVIEWS: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -52,21 +55,23 @@ class TokenReviewer:
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._salt = "\0".join(settings.audiences).encode()
-        self._known: Verdicts[bytes, tuple[User | None]] = Verdicts(TOKENS_MAX)
+        self._known: _Known = Verdicts(TOKENS_MAX)
+        self._bad: _Known = Verdicts(TOKENS_MAX)
         self._flights: Flights[bytes, User | None] = Flights()
 
     def remembered(self, token: str) -> tuple[User | None] | None:
         """The answer of a moment ago, wrapped; None when there is none."""
-        return self._known.get(self._digest(token), self._clock.now())
+        digest, now = self._digest(token), self._clock.now()
+        return self._known.get(digest, now) or self._bad.get(digest, now)
 
     async def review(self, token: str) -> User | None:
         """Ask the cluster, together with all who ask the same now. ReviewUnavailable when it gives no answer."""
-        digest, known = self._digest(token), self._known
-        return await self._flights.join(digest, lambda: self._ask(token, digest, known))
+        digest, known, bad = self._digest(token), self._known, self._bad
+        return await _joined(self._flights, digest, lambda: self._ask(token, digest, known, bad))
 
     def forget(self) -> None:
         """The cluster has changed: nothing that was said before counts, nor what is being asked."""
-        self._known = Verdicts(TOKENS_MAX)
+        self._known, self._bad = Verdicts(TOKENS_MAX), Verdicts(TOKENS_MAX)
         self._flights.forget()
 
     async def close(self) -> None:
@@ -76,15 +81,15 @@ class TokenReviewer:
     def _digest(self, token: str) -> bytes:
         return hmac.digest(self._key, token.encode("utf-8", "surrogateescape") + b"\0" + self._salt, "sha256")
 
-    async def _ask(self, token: str, digest: bytes, known: Verdicts[bytes, tuple[User | None]]) -> User | None:
-        """`known`: of the cluster as it was when the question came up."""
+    async def _ask(self, token: str, digest: bytes, known: _Known, bad: _Known) -> User | None:
+        """`known`, `bad`: of the cluster as it was when the question came up."""
         spec: dict[str, Any] = {"token": token}
         if self._settings.audiences:
             spec["audiences"] = list(self._settings.audiences)
         document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         answer = await _created(self._client, _TOKEN_REVIEWS, document)
         user = _reviewed(answer, self._settings.audiences)
-        known.put(digest, (user,), self._clock.now(), self._seconds(token, user))
+        (bad if user is None else known).put(digest, (user,), self._clock.now(), self._seconds(token, user))
         return user
 
     def _seconds(self, token: str, user: User | None) -> float:
@@ -111,7 +116,7 @@ class AccessReviewer:
     async def allows(self, user: User, access: Access) -> bool:
         """Ask the cluster. ReviewUnavailable when it gives no answer."""
         question, known = _question(user, access), self._known
-        return await self._flights.join(question, lambda: self._ask(question, known))
+        return await _joined(self._flights, question, lambda: self._ask(question, known))
 
     def forget(self) -> None:
         """The cluster has changed: nothing that was said before counts, nor what is being asked."""
@@ -132,6 +137,13 @@ class AccessReviewer:
         allowed = status.get("allowed") is True and status.get("denied") is not True
         known.put(question, allowed, self._clock.now(), ALLOWED_SECONDS if allowed else DENIED_SECONDS)
         return allowed
+
+
+async def _joined(flights: Flights[K, V], key: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
+    try:
+        return await flights.join(key, ask)
+    except Crowded as crowded:
+        raise ReviewUnavailable(f"too many reviews at once: {crowded}") from None
 
 
 async def taken_for(client: Creates) -> str:

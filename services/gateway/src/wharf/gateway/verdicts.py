@@ -43,18 +43,30 @@ class Verdicts(Generic[K, V]):
             self._entries.popitem(last=False)
 
 
-class Flights(Generic[K, V]):
-    """Questions under way. One who gives up waiting takes the answer from nobody else."""
+class Crowded(Exception):
+    """There are more questions than may be asked."""
 
-    def __init__(self) -> None:
+
+class Flights(Generic[K, V]):
+    """Questions under way, so many at once; others wait. One who gives up waiting takes the answer from nobody else.
+
+    Whoever makes up credentials makes up questions: what they cost the one who is asked, and us, is bounded here.
+    """
+
+    def __init__(self, at_once: int = 64, most: int = 1024, patience: float = 5.0) -> None:
+        """`most`: questions there may be, those that wait for their turn for up to `patience` seconds included."""
+        self._most, self._patience = most, patience
+        self._turns = asyncio.Semaphore(at_once)
         self._joinable: dict[K, asyncio.Task[V]] = {}
         self._tasks: set[asyncio.Task[V]] = set()
 
     async def join(self, key: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """The answer to the question that is under way for this key, or to a new one."""
+        """The answer to the question that is under way for this key, or to a new one. Crowded."""
         task = self._joinable.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(ask())
+            if len(self._tasks) >= self._most:
+                raise Crowded(f"{self._most} questions are under way")
+            task = asyncio.get_running_loop().create_task(self._ask(ask))
             self._joinable[key] = task
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._landed(key, done))
@@ -70,6 +82,17 @@ class Flights(Generic[K, V]):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _ask(self, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Crowded(f"no turn within {self._patience:g} s") from None
+        try:
+            return await ask()
+        finally:
+            self._turns.release()
 
     def _landed(self, key: K, task: asyncio.Task[V]) -> None:
         self._tasks.discard(task)
