@@ -55,6 +55,27 @@ def test_edge_12_commands_and_unknown_parameters_are_hidden() -> None:
     assert "slow" not in line
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("s3cr3t", "***"),
+        ("czNjcjN0PQ==", "***"),
+        ("watch&s3cr3t&limit=5", "watch&***&limit=5"),
+        ("comm%61nd=s3cr3t", "comm%61nd=***"),
+        ("a=1;limit=s3cr3t", "a=***"),
+        ("&&watch=1", "&&watch=1"),
+    ],
+)
+def test_edge_12_what_may_be_no_name_is_hidden_too(query: str, told: str) -> None:
+    assert hide_query(query) == told
+
+
+@pytest.mark.parametrize(("verb", "subresource"), [("get", "proxy"), ("proxy", "")])
+def test_edge_12_the_query_of_a_proxied_application_is_its_own(verb: str, subresource: str) -> None:
+    record = replace(RECORD, verb=verb, subresource=subresource, target=b"/x/proxy/login?continue=s3cr3t&a")
+    assert json.loads(encode_record(record, 0.0))["query"] == "***"
+
+
 def test_fields_are_chosen() -> None:
     assert json.loads(encode_record(RECORD, 0.0, ("user", "status"))) == {"user": "alice", "status": 101}
 

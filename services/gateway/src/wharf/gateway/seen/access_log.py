@@ -1,8 +1,8 @@
 """The access log: one JSON object per request, fields chosen per cluster, nothing secret in it.
 
 Credentials never get here: no header but the user agent and the audit id is read, and the query is written only with
-the values of the parameters that Kubernetes' own API defines (a `command=` of exec may hold a password, a `token=` of
-a proxied application surely does).
+the values of the parameters that Kubernetes' own API defines (a `command=` of exec may hold a password). The query of a
+proxied application is that application's, and not written at all.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SHOWN_PARAMETERS: Final = frozenset(
     )
 )  # fmt: skip
 HIDDEN: Final = "***"
+_PROXY: Final = "proxy"  # of pods, services, nodes; and a verb of old
 TEXT_MAX: Final = 1024  # characters of one field
 
 
@@ -65,11 +66,14 @@ class Record:
 
 
 def hide_query(query: str) -> str:
-    """The query with the values of unknown parameters hidden: "command=***&stdin=true"."""
+    """The query with unknown parameters hidden, of those with a value only that: "command=***&stdin=true"."""
     shown = []
     for part in query.split("&"):
-        name, equals, _ = part.partition("=")
-        shown.append(part if not equals or name in SHOWN_PARAMETERS else f"{name}={HIDDEN}")
+        name, equals, value = part.partition("=")
+        if name in SHOWN_PARAMETERS or not part:
+            shown.append(part)
+        else:  # what stands alone, or ends in "=" as base64 does, may be no name
+            shown.append(f"{name}={HIDDEN}" if equals and value.strip("=") else HIDDEN)
     return "&".join(shown)
 
 
@@ -80,7 +84,7 @@ def encode_record(record: Record, wall: float, fields: Iterable[str] = ()) -> st
     values: dict[str, object] = {
         "time": datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds"),
         "path": path,
-        "query": hide_query(query) if query else None,
+        "query": (HIDDEN if _PROXY in (record.subresource, record.verb) else hide_query(query)) if query else None,
         "seconds": round(record.seconds, 6),
         "groups": list(record.groups) if record.groups is not None else None,
         "slow": record.slow or None,
