@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from gateway.serve.kit import Stack, answer, run, stack, until
 from gateway.serve.test_review_ends import idle
+from wharf.gateway.api.shapes import UpstreamCluster
+from wharf.gateway.cluster.runtime import ClusterRuntime, Slices
 from wharf.gateway.serve import dispatch
 from wharf.gateway.upstreams.endpoint import Standing
 
@@ -64,5 +66,29 @@ def test_what_fails_in_here_is_answered_and_leaves_nothing(who: str, monkeypatch
             refused = await made.ask(client)
             assert (refused.status, refused.header(b"x-wharf-gateway")) == (500, b"internal")
             await until(lambda: idle(made))
+
+    run(main())
+
+
+def test_a_cluster_that_fails_in_here_holds_up_no_other_and_no_later_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    update = ClusterRuntime.update
+
+    def fail(self: ClusterRuntime, spec: UpstreamCluster, slices: Slices) -> None:
+        if spec.name == "prod" and spec.features.deny_all:
+            raise RuntimeError("broken")
+        update(self, spec, slices)
+
+    async def main() -> None:
+        async with stack() as made:
+            monkeypatch.setattr(ClusterRuntime, "update", fail)
+            made.write(made.document("third", hostnames=["third.example.org"]))
+            await made.apply(made.document(features={"denyAll": True}))
+            await until(lambda: "third" in made.gateway.registry.runtimes)
+            assert made.gateway.registry.broken.keys() == {"prod"}
+            client = made.client(made.pki.alice)
+            assert (await made.ask(client)).status == 200
+            await made.apply(made.document(features={"hideServer": True}))
+            await until(lambda: not made.gateway.registry.broken)
+            assert (await made.ask(client)).header(b"x-wharf-server") is None
 
     run(main())

@@ -63,6 +63,9 @@ class Registry:
             except TlsError as error:
                 self.broken[name] = str(error)
                 _log.error("this version of a cluster cannot be used", cluster=name, reason=str(error))
+            except Exception as error:  # a fault in here is no reason to hold up the others, or what comes later
+                self.broken[name] = f"the gateway fails: {error!r}"
+                _log.error("this version of a cluster cannot be used", cluster=name, cause=error)
         self.names = Names(_claim(runtime) for runtime in self.runtimes.values())
         self.meet()
         self._on_change(self)
