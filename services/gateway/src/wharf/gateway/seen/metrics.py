@@ -1,7 +1,8 @@
 """What the gateway counts, per request and on every scrape.
 
-Labels are bounded twice: values a client invents (a resource, a verb) count as "other" unless they look like what
-Kubernetes has, and a family holds so many combinations and no more. User names are never labels.
+Labels are bounded twice: values a client invents (a resource, a verb) count as "other" unless Kubernetes has them or a
+server of the cluster has answered for them, and a family holds so many combinations and no more. Else anybody without
+a credential could fill the family with names, and blind it for the rest. User names are never labels.
 """
 
 from __future__ import annotations
@@ -20,6 +21,22 @@ _VERBS: Final = frozenset(
     (
         "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy", "post", "put",
         "head", "options",
+    )
+)  # fmt: skip
+RESOURCES_MAX: Final = 256  # of a cluster, beside Kubernetes' own
+_OWN: Final = frozenset(
+    (
+        "apiservices", "bindings", "certificatesigningrequests", "clusterrolebindings", "clusterroles",
+        "componentstatuses", "configmaps", "controllerrevisions", "cronjobs", "csidrivers", "csinodes",
+        "customresourcedefinitions", "daemonsets", "deployments", "endpoints", "endpointslices", "events",
+        "flowschemas", "horizontalpodautoscalers", "ingressclasses", "ingresses", "jobs", "leases", "limitranges",
+        "localsubjectaccessreviews", "mutatingwebhookconfigurations", "namespaces", "networkpolicies", "nodes",
+        "persistentvolumeclaims", "persistentvolumes", "poddisruptionbudgets", "pods", "podtemplates",
+        "priorityclasses", "prioritylevelconfigurations", "replicasets", "replicationcontrollers", "resourcequotas",
+        "rolebindings", "roles", "runtimeclasses", "secrets", "selfsubjectaccessreviews", "selfsubjectreviews",
+        "selfsubjectrulesreviews", "serviceaccounts", "services", "statefulsets", "storageclasses",
+        "subjectaccessreviews", "tokenreviews", "validatingadmissionpolicies", "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations", "volumeattachments",
     )
 )  # fmt: skip
 _RESOURCE: Final = re.compile(r"[a-z0-9]{1,63}(\.[a-z0-9.-]{1,63})?", re.ASCII)
@@ -68,6 +85,7 @@ class RequestMetrics:
             "wharf_gateway_cancelled_total", "Requests whose client went away first.", ("cluster",), 512
         )
         self.slow = registry.counters("wharf_gateway_slow_requests_total", "Slow short requests.", ("cluster",), 512)
+        self._met: dict[str, set[str]] = {}  # further resources of each cluster
         self._rows: dict[tuple[str, str, str, str, int], tuple[Counter, Histogram, Histogram]] = {}
 
     def answered(self, cluster: str, server: str, info: RequestInfo | None, code: int) -> None:
@@ -87,7 +105,7 @@ class RequestMetrics:
         row = self._rows.get(key)
         if row is None:
             cluster, server, verb, resource, code = key
-            known = bounded_verb(verb), bounded_resource(resource)
+            known = bounded_verb(verb), self._bounded_resource(cluster, resource, code)
             row = (
                 self.requests.child(cluster, server, *known, str(code)),
                 self.durations.child(cluster, known[0]),
@@ -97,10 +115,16 @@ class RequestMetrics:
                 self._rows[key] = row
         return row
 
+    def _bounded_resource(self, cluster: str, resource: str, code: int) -> str:
+        if not resource or resource in _OWN:
+            return resource
+        met = self._met.setdefault(cluster, set())
+        if resource not in met:
+            if not 0 < code < 400 or len(met) >= RESOURCES_MAX or not _RESOURCE.fullmatch(resource):
+                return OTHER
+            met.add(resource)
+        return resource
+
 
 def bounded_verb(verb: str) -> str:
     return verb if verb in _VERBS or not verb else OTHER
-
-
-def bounded_resource(resource: str) -> str:
-    return resource if not resource or _RESOURCE.fullmatch(resource) else OTHER
