@@ -62,8 +62,8 @@ class HttpPool:
     def ready(self) -> Link | None:
         """A connection that takes a request now, or None: then `connect`. Use it before control returns to the loop."""
         current = self._current
-        if current is not None and current.capacity > 0:
-            return current.link
+        if current is not None and (link := current.link) is not None and link.capacity > 0:
+            return link  # while it is the current one it is not draining
         self._current = current = choose(self._connections)
         return current.link if current is not None else None
 

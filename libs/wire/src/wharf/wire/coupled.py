@@ -6,7 +6,7 @@ It promises what `relay.Relay` promises, with less to set up: most requests thro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wharf.wire.web import Failure, Headers
 
@@ -19,14 +19,16 @@ Done = Callable[["Coupled", Failure | None], None]
 class Coupled:
     """One exchange on its way through; see relay.Relay for what `on_done` means."""
 
-    __slots__ = ("_on_done", "_request", "_told", "cancelled", "exchange")
+    __slots__ = ("_on_done", "_request", "active", "cancelled", "exchange", "owner")
 
-    def __init__(self, exchange: HttpServerStream, on_done: Done) -> None:
+    def __init__(self, exchange: HttpServerStream, on_done: Done, owner: Any = None) -> None:
+        """`owner`: whoever needs it in `on_done`."""
         self.exchange = exchange
+        self.owner = owner
         self.cancelled = False
+        self.active = False  # an attempt is under way
         self._on_done = on_done
         self._request: HttpClientStream | None = None
-        self._told = True
 
     @property
     def status(self) -> int:
@@ -46,10 +48,6 @@ class Coupled:
     def replayable(self) -> bool:
         return not self.exchange.responded and not self.exchange.done
 
-    @property
-    def active(self) -> bool:
-        return not self._told
-
     def start(
         self,
         link: HttpClientSession,
@@ -62,34 +60,29 @@ class Coupled:
     ) -> None:
         """Begin an attempt on this link, now."""
         exchange = self.exchange
-        self._told = False
         request = self._request = link.forward(exchange, request_filter, extra, authority)
+        self.active = True
         request.couple(exchange, response_filter, response_headers, clean_end)
-        request.on_failure = self._fail
-        exchange.on_complete = self._complete
+        request.on_failure = self._end
+        exchange.on_complete = self._end
         exchange.on_cancel = self._gone
 
     def cancel(self) -> None:
         """Nobody here wants the answer any more; `on_done` is called as if the client had gone."""
-        if not self._told:
+        if self.active:
             if self._request is not None:
                 self._request.reset()
             self._gone()
 
-    def _complete(self) -> None:
-        self._tell(None)
-
-    def _fail(self, failure: Failure) -> None:
-        self._tell(failure)
-
     def _gone(self) -> None:
-        if not self._told:
+        if self.active:
             self.cancelled = True
-            self._tell(None)
+            self._end()
 
-    def _tell(self, failure: Failure | None) -> None:
-        if self._told:
+    def _end(self, failure: Failure | None = None) -> None:
+        if not self.active:
             return
-        self._told = True
-        self.exchange.on_complete = self.exchange.on_cancel = None
+        self.active = False
+        exchange = self.exchange
+        exchange.on_complete = exchange.on_cancel = None
         self._on_done(self, failure)
