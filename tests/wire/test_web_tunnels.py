@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -212,6 +213,51 @@ def test_edge_32_half_close_towards_a_tls_upstream(tmp_path: Path, runner: Calla
             assert await serving == b"stdin" * 100_000
             await closed.wait()
         assert len(got) == MEGABYTE
+
+    runner(main())
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_edge_32_nothing_is_lost_when_a_tls_upstream_ends_while_reading_pauses(
+    tmp_path: Path, runner: Callable[..., None]
+) -> None:
+    """A slow reader of the last megabytes: the end must not overtake them."""
+    material = make_material(tmp_path)
+    listener = socket.create_server(("127.0.0.1", 0))
+    total = 4 * MEGABYTE
+
+    def serve() -> None:
+        with listener, material.tls.base("127.0.0.1").wrap_socket(listener.accept()[0], server_side=True) as peer:
+            while not peer.recv(65536).endswith(b"\r\n\r\n"):
+                pass
+            peer.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+            peer.sendall(bytes(total))
+            peer.setblocking(False)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.unwrap()  # close_notify, and at once the end of TCP
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        serving = loop.run_in_executor(None, serve)
+        got = bytearray()
+        closed = asyncio.Event()
+
+        def tunnel_came(_: list[Header], tunnel: Tunnel) -> None:
+            def slow(data: bytes) -> None:
+                got.extend(data)
+                tunnel.pause_reading()
+                loop.call_later(0.005, tunnel.resume_reading)
+
+            tunnel.on_data = slow
+            tunnel.on_closed = lambda _: closed.set()
+
+        ask = UpgradeAsk(b"POST", b"/", b"a", [(b"connection", b"Upgrade"), (b"upgrade", b"SPDY/3.1")])
+        target = target_of(listener.getsockname()[1], "http1", material)
+        async with asyncio.timeout(20):
+            await open_upgrade(target, ask, on_tunnel=tunnel_came, on_response=never)
+            await closed.wait()
+            await serving
+        assert len(got) == total
 
     runner(main())
 

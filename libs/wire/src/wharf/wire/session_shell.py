@@ -46,6 +46,11 @@ class SessionShell(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(self._write_high, self._write_low)
+        set_read_limits = getattr(transport, "set_read_buffer_limits", None)
+        if set_read_limits is not None:
+            # TLS transports read on while they are paused, and throw away what they hold when the peer then closes.
+            # So they hold one read at most: the end stays in the kernel behind what is yet to be read.
+            set_read_limits(1, 0)
         self.address = peer_address(transport.get_extra_info("peername"))
 
     def data_received(self, data: bytes) -> None:
