@@ -92,3 +92,20 @@ def test_a_cluster_that_fails_in_here_holds_up_no_other_and_no_later_version(mon
             assert (await made.ask(client)).header(b"x-wharf-server") is None
 
     run(main())
+
+
+def test_servers_of_a_name_stay_while_it_is_asked_for_in_another_rhythm() -> None:
+    async def main() -> None:
+        async with stack() as made:
+            name: dict[str, Any] = {"name": "localhost", "port": made.servers[0].port}
+            await made.apply(made.document(servers=[], discovery={"dns": name}))
+            members = made.gateway.registry.runtimes["prod"].members
+            await until(lambda: members.endpoints)
+            before = members.endpoints
+            await made.apply(made.document(servers=[], discovery={"dns": name | {"refreshSeconds": 60}}))
+            assert members.endpoints == before
+            await made.apply(made.document(servers=[], discovery={"dns": name | {"port": 1}}))
+            await until(lambda: members.endpoints)
+            assert not set(members.endpoints) & set(before)
+
+    run(main())

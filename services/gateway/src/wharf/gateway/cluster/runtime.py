@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from wharf.common.clock import CLOCK
@@ -103,6 +105,9 @@ class ClusterRuntime:
         ratio = spec.tracing.ratio
         self.tracer = Tracer(ratio, self._sink) if self._sink is not None and ratio else None  # None: the process's
         self.log_fields = spec.logging.fields
+        self.logs_some = spec.logging.access or any(policy.access_log for policy in spec.policies)
+        limits = (spec.logging.slow_seconds, spec.logging.slow_list_seconds)
+        self.slow_from = min((seconds for seconds in limits if seconds > 0), default=math.inf)  # the least that may be
         self.reads_tokens = any(schema.key in (Key.USER, Key.SERVICE_ACCOUNT) for schema in spec.schemas) or any(
             policy.balance.strategy == "ConsistentHash" for policy in spec.policies
         )
@@ -121,9 +126,11 @@ class ClusterRuntime:
             return
         if self._dns_task is not None:
             self._dns_task.cancel()
-        self._dns, self._dns_task = None, None
+        before, self._dns, self._dns_task = self._dns, None, None
         if spec.dns is not None:
             self._dns = DnsWatch(spec.dns, lambda _: self._take_servers())
+            if before is not None and replace(before.discovery, refresh_seconds=spec.dns.refresh_seconds) == spec.dns:
+                self._dns.servers = before.servers  # the same question: its answer stays until there is another
             self._dns_task = asyncio.create_task(self._dns.run())
 
     def _take_servers(self) -> None:
