@@ -62,11 +62,13 @@ def goaway_of(pair: Pair) -> tuple[int, bytes]:
     [
         raw_frame(SETTINGS, 0, 0),
         raw_frame(DATA, 0, 1),
+        raw_frame(DATA, 8, 1, b"\x03\0\0\0"),
+        raw_frame(PING, ACK, 0, bytes(8)),
         raw_frame(PRIORITY, 0, 1, b"\0\0\0\0\x10"),
         raw_frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"),
         raw_frame(0xBB, 0, 0, b"unknown"),
     ],
-    ids=["SETTINGS", "empty DATA", "PRIORITY", "WINDOW_UPDATE", "unknown type"],
+    ids=["SETTINGS", "empty DATA", "padding alone", "PING acknowledged", "PRIORITY", "WINDOW_UPDATE", "unknown type"],
 )
 def test_frames_without_work(frame: bytes) -> None:
     pair = opened()

@@ -218,8 +218,15 @@ def test_connection_headers_and_broken_fields_are_not_sent() -> None:
         head((b"te", b"gzip")),
         head(drop=b":path"),
         head((b"content-length", b"5")),
+        head((b"content_length", b"0")),
+        head((b"transfer_encoding", b"chunked")),
+        head((b"x", b"1\r\nx-remote-user: admin")),
+        head((b"x y", b"1")),
     ],
-    ids=["host differs", "two hosts", "connection", "transfer-encoding", "te", "no path", "length without body"],
+    ids=[
+        *("host differs", "two hosts", "connection", "transfer-encoding", "te", "no path", "length without body"),
+        *("a length in disguise", "a coding in disguise", "line in a value", "space in a name"),
+    ],
 )
 def test_edge_02_malformed_requests_are_reset(headers: Headers) -> None:
     served = Served(answer)

@@ -40,7 +40,6 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
     cdef Session session = <Session>user_data
     cdef Stream stream = session.current
     cdef nghttp2_vec name_at, value_at
-    cdef int verdict
     if stream is None or stream.malformed:
         return 0
     try:
@@ -53,9 +52,8 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
                 session.violate("a header list beyond all measure", "header_list_too_large")
             return 0
         if session.server:
-            verdict = judge_header(stream, name_at.base, name_at.len, value_at.base, value_at.len)
-            if verdict != TAKE:
-                stream.malformed = verdict == REJECT
+            if judge_header(stream, name_at.base, name_at.len, value_at.base, value_at.len) == REJECT:
+                stream.malformed = True
                 return 0
         if stream.handle_header(name_at.base, name_at.len, value_at.base, value_at.len):
             if flags & NGHTTP2_NV_FLAG_NO_INDEX:
@@ -80,8 +78,8 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
                     stream = <Stream>known
                     stream.remote_ended = True
                     session.end_body(stream)
-            elif frame.hd.length == 0:
-                session.spend(1)
+            elif frame.hd.length == frame.data.padlen:
+                session.spend(1)  # empty, or padding alone
         elif kind == NGHTTP2_HEADERS:
             session.block_open = False
             stream = session.current
@@ -103,6 +101,7 @@ cdef int _on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *u
         elif kind == NGHTTP2_PING:
             if frame.hd.flags & NGHTTP2_FLAG_ACK:
                 session.ping_acks += 1
+                session.spend(1)
             else:
                 session.spend(1)
                 if session.ping_interval_min > 0 and session.clock is not None:

@@ -5,20 +5,11 @@
 
 cdef enum:
     TAKE = 0
-    SKIP = 1
-    REJECT = 2
+    REJECT = 1
 
 
 cdef inline bint _same(const uint8_t *name, size_t length, const char *expected, size_t expected_length) noexcept:
     return length == expected_length and memcmp(name, expected, length) == 0
-
-
-cdef bint _has_uppercase(const uint8_t *name, size_t length) noexcept:
-    cdef size_t at
-    for at in range(length):
-        if c'A' <= name[at] <= c'Z':
-            return True
-    return False
 
 
 cdef int _judge_pseudo(Stream stream, const uint8_t *name, size_t length, const uint8_t *value, size_t size) noexcept:
@@ -68,15 +59,15 @@ cdef int _judge_length(Stream stream, const uint8_t *value, size_t size) noexcep
 
 
 cdef int judge_header(Stream stream, const uint8_t *name, size_t length, const uint8_t *value, size_t size) noexcept:
-    """TAKE, SKIP (not a valid field, but no reason to refuse the request) or REJECT (the message is malformed)."""
+    """TAKE, or REJECT: the message is malformed, and one field that HTTP/1.1 could read otherwise is enough for that."""
     if length == 0:
-        return SKIP
+        return REJECT
     if name[0] == c':':
         return _judge_pseudo(stream, name, length, value, size)
     if not nghttp2_check_header_name(name, length):
-        return REJECT if _has_uppercase(name, length) else SKIP
+        return REJECT
     if stream.in_trailers:
-        return TAKE if nghttp2_check_header_value(value, size) else SKIP
+        return TAKE if nghttp2_check_header_value(value, size) else REJECT
     stream.seen |= REGULAR_SEEN
     if length == 2 and _same(name, length, b"te", 2):
         return TAKE if size == 8 and strncasecmp(<const char *>value, b"trailers", 8) == 0 else REJECT
@@ -88,11 +79,13 @@ cdef int judge_header(Stream stream, const uint8_t *name, size_t length, const u
         return REJECT
     elif length == 14 and _same(name, length, b"content-length", 14):
         return _judge_length(stream, value, size)
+    elif length == 14 and _same(name, length, b"content_length", 14):
+        return REJECT  # servers behind gateways of old read it as the other
     elif length == 16 and _same(name, length, b"proxy-connection", 16):
         return REJECT
-    elif length == 17 and _same(name, length, b"transfer-encoding", 17):
+    elif length == 17 and (_same(name, length, b"transfer-encoding", 17) or _same(name, length, b"transfer_encoding", 17)):
         return REJECT
-    return TAKE if nghttp2_check_header_value(value, size) else SKIP
+    return TAKE if nghttp2_check_header_value(value, size) else REJECT
 
 
 cdef bint is_whole_head(Stream stream) noexcept:

@@ -76,6 +76,7 @@ class WebConnection(SessionShell):
         self._opened_at = self._active_at = loop.time()
         self._head_since: float | None = None  # HTTP/1.1: a request that has begun, its head not whole yet
         self._draining = False
+        self._leaving = False  # no stream is taken any more: an end from our side
 
     # --- asyncio's callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -164,6 +165,11 @@ class WebConnection(SessionShell):
     # --- its life
     def ending(self, session: WebSession) -> None:
         if session.violation is None:
+            if self._http2 is not None and not (
+                self._leaving or self._http2.eof_received or self._http2.goaway_received
+            ):
+                self._host.counters.protocol_errors += 1
+                log.info("%s broke HTTP/2 and was told so", self.address)
             return
         if self._http1 is not None:
             self._host.counters.protocol_errors += 1
@@ -173,6 +179,7 @@ class WebConnection(SessionShell):
             log.warning("%s is disconnected: %s", self.address, session.violation)
 
     def broken(self, error: SessionError) -> None:
+        self._leaving = True
         self._host.counters.protocol_errors += 1
         log.info("%s broke HTTP/2: %s", self.address, error)
 
@@ -201,6 +208,7 @@ class WebConnection(SessionShell):
         if step is Step.PING:
             session.ping(KEEPALIVE)
         elif step is Step.CLOSE_IDLE:
+            self._leaving = True
             session.refuse_streams()
             session.pump()
             self.close()
@@ -243,6 +251,7 @@ class WebConnection(SessionShell):
 
     def finish_drain(self) -> None:
         """Streams not seen by now are refused; the connection ends with its last exchange."""
+        self._leaving = True
         if self.session is None:
             self.close()
         else:
