@@ -109,3 +109,15 @@ def test_servers_of_a_name_stay_while_it_is_asked_for_in_another_rhythm() -> Non
             assert not set(members.endpoints) & set(before)
 
     run(main())
+
+
+def test_bounds_of_connections_change_without_new_ones() -> None:
+    async def main() -> None:
+        async with stack() as made:
+            (endpoint,) = made.gateway.registry.runtimes["prod"].members.endpoints
+            pools = endpoint.pools
+            await made.apply(made.document(breaker={"pendingMax": 7}, timeouts={"connect": 3}))
+            assert endpoint.pools is pools
+            assert [(pool.limits.pending_max, pool.limits.connect_timeout) for pool in pools.all] == [(7, 3.0)] * 4
+
+    run(main())

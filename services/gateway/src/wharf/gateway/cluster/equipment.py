@@ -49,6 +49,7 @@ class Equipment:
         before = self._spec
         if spec.upstream == before.upstream:
             self._spec = spec
+            self._limit()
             return
         self._credentials = Credentials(spec)
         self._spec = spec
@@ -106,6 +107,14 @@ class Equipment:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     # --- inside
+    def _limit(self) -> None:
+        """Bounds and times of today, for what happens from now on."""
+        limits = pool_limits(self._spec)
+        endpoints = (*self._members.endpoints, *self._members.leaving)
+        for pools in (*(endpoint.pools for endpoint in endpoints), *self._coming.values()):
+            for pool in pools.all if pools is not None else ():
+                pool.limits = limits
+
     def _make(self, endpoint: Endpoint) -> Pools:
         return Pools(self._credentials, endpoint.server, pool_limits(self._spec))
 
