@@ -12,7 +12,7 @@ Invariant: `on_done` is called exactly once for each attempt, and nothing of an 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from wharf.wire.web import Exchange, Failure, Fault, Header, Headers, Link, Request
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wharf.wire._http import HeaderFilter, HttpClientSession, HttpClientStream, HttpServerStream
 
 _CONTINUE, _SWITCHING = 100, 101
+_INFORMS_MAX = 32  # interim responses of one attempt; no window bounds them, and a slow client would let them pile up
 _CANCEL = 8  # HTTP/2 error code: not wanted any more
 
 # What a proxy's request filter names besides identity headers: `host` goes upstream as the authority, `expect` is
@@ -41,6 +42,7 @@ class Relay:
         "_clock",
         "_completed",
         "_held",
+        "_informs",
         "_kept",
         "_kept_size",
         "_on_done",
@@ -60,6 +62,7 @@ class Relay:
         "clean_end",
         "exchange",
         "head_at",
+        "owner",
         "response_headers",
         "status",
     )
@@ -79,6 +82,7 @@ class Relay:
         """`replay_max`: bytes of a request body kept for another attempt; `response_headers`: added to the response;
         `clock`: loop time, for `head_at`."""
         self.exchange = exchange
+        self.owner: Any = None  # whoever needs it in `on_done`
         self.clean_end = clean_end
         self.attempts = 0
         self.status = 0  # of the response; 0: none yet
@@ -100,6 +104,7 @@ class Relay:
         self._held = 0  # response body bytes the upstream may not yet replace
         self._body_ended = not exchange.body_expected
         self._trailers: Headers = ()
+        self._informs = 0
         self._upstream_ended = False
         self._completed = False
         self._outer_cancel: Callable[[], None] | None = None
@@ -182,6 +187,7 @@ class Relay:
         exchange = self.exchange
         self._request = request
         self._upstream_ended = self._completed = False
+        self._informs = 0
         request.on_end = self._end
         request.on_failure = self._fail
         self._outer_cancel = exchange.on_cancel
@@ -237,7 +243,10 @@ class Relay:
 
     # --- the response on its way down
     def _inform(self, status: int, headers: list[Header]) -> None:
-        if status not in (_CONTINUE, _SWITCHING):
+        self._informs += 1
+        if self._informs > _INFORMS_MAX:
+            self._break(f"more than {_INFORMS_MAX} interim responses")
+        elif status not in (_CONTINUE, _SWITCHING):
             self.exchange.inform(status, self._response_filter.apply(headers))
 
     def _head(self, status: int, headers: list[Header]) -> None:
