@@ -169,6 +169,14 @@ async def resolve(world: World, token: str) -> Authenticated | Answer:
     return await outcome.resolve() if isinstance(outcome, Pending) else outcome
 
 
+def test_what_a_server_says_about_its_refusal_is_told_in_short() -> None:
+    world = World()
+    world.reviews.failures = [StatusError(forbidden("no" * 1_000_000))]
+    with pytest.raises(ReviewUnavailable) as told:
+        asyncio.run(world.reviewer.review("good"))
+    assert len(str(told.value)) <= 200
+
+
 def test_another_server_is_asked_when_one_does_not_answer() -> None:
     world = World()
     world.reviews.failures = [Unreachable("gone")]
@@ -177,7 +185,16 @@ def test_another_server_is_asked_when_one_does_not_answer() -> None:
 
 @pytest.mark.parametrize(
     "status",
-    [{"authenticated": True}, {"authenticated": True, "user": {}}, {"authenticated": True, "user": {"username": ""}}],
+    [
+        {"authenticated": True},
+        {"authenticated": True, "user": {}},
+        {"authenticated": True, "user": {"username": ""}},
+        {"authenticated": True, "user": {"username": "a", "extra": {"k": 1}}},
+        {"authenticated": True, "user": {"username": "a", "extra": [1]}},
+        {"authenticated": True, "user": {"username": "a", "groups": 1}},
+        {"authenticated": True, "user": [1]},
+        {"authenticated": True, "user": {"username": "a", "groups": "root"}},
+    ],
 )
 def test_an_answer_without_a_user_is_no_answer(status: Document) -> None:
     world = World()

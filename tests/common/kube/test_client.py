@@ -106,12 +106,22 @@ def test_a_refusal_is_told_as_its_status(body: bytes, code: int, message: str) -
     run(main())
 
 
-@pytest.mark.parametrize("body", [b"no json", b"[]", b"\xff"])
+@pytest.mark.parametrize("body", [b"no json", b"[]", b"\xff", b"[" * 100_000, b'{"a":' * 100_000])
 def test_an_answer_that_cannot_be_read_is_none(body: bytes) -> None:
     async def main() -> None:
         async with serving(FakeApi(lambda question: question.answer(body))) as client:
             with pytest.raises(Unreachable):
                 await client.get("/x")
+
+    run(main())
+
+
+def test_a_server_gone_bad_cannot_fill_the_memory_with_the_answer_to_a_review() -> None:
+    async def main() -> None:
+        async with serving(FakeApi(lambda question: question.answer(b'{"a":"' + b"x" * (5 << 20) + b'"}'))) as client:
+            with pytest.raises(Unreachable):
+                await client.create("/apis/authentication.k8s.io/v1/tokenreviews", {})
+            assert await client.get("/x"), "a document that is read may be longer"
 
     run(main())
 

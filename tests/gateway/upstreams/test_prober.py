@@ -11,7 +11,7 @@ from gateway.upstreams.kit import DOWN, UP, cluster, members_of, server
 from wharf.gateway.api import shapes
 from wharf.gateway.api.shapes import UpstreamCluster
 from wharf.gateway.upstreams.endpoint import Endpoint
-from wharf.gateway.upstreams.health import ProbeResult, Verdict
+from wharf.gateway.upstreams.health import REASON_MAX, ProbeResult, Verdict
 from wharf.gateway.upstreams.members import Members
 from wharf.gateway.upstreams.outliers import Outcome
 from wharf.gateway.upstreams.prober import Prober
@@ -54,6 +54,18 @@ async def probing(document: UpstreamCluster, answers: Answers) -> AsyncIterator[
         yield members, prober
     finally:
         await prober.close()
+
+
+def test_what_a_server_says_about_itself_is_told_in_short() -> None:
+    async def main() -> None:
+        answers = Answers()
+        answers.raises = ValueError("x" * 1_000_000)
+        async with probing(cluster("a", health=SELDOM), answers) as (members, prober):
+            async with asyncio.timeout(10):
+                await prober.first_round_done.wait()
+            assert members_of(members)["a"].health.reason == "x" * REASON_MAX
+
+    asyncio.run(main())
 
 
 def test_edge_37_the_first_round_is_done_when_every_server_has_a_verdict() -> None:

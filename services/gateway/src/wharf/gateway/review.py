@@ -28,6 +28,7 @@ ACCESSES_MAX: Final = 10_000
 ALLOWED_SECONDS: Final = 10.0
 DENIED_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
+_WHY_MAX: Final = 200  # characters of what a server said; it goes into answers, logs and the status
 _Known = Verdicts[bytes, tuple[User | None]]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -88,7 +89,10 @@ class TokenReviewer:
             spec["audiences"] = list(self._settings.audiences)
         document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         answer = await _created(self._client, _TOKEN_REVIEWS, document)
-        user = _reviewed(answer, self._settings.audiences)
+        try:
+            user = _reviewed(answer, self._settings.audiences)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ReviewUnavailable("a TokenReview of another shape") from error
         (bad if user is None else known).put(digest, (user,), self._clock.now(), self._seconds(token, user))
         return user
 
@@ -186,7 +190,7 @@ async def _created(client: Creates, path: str, document: Document) -> Document:
         except Unreachable:  # another server may answer
             return await client.create(path, document, seconds=_ASK_SECONDS)
     except KubeError as error:
-        raise ReviewUnavailable(str(error)) from error
+        raise ReviewUnavailable(str(error)[:_WHY_MAX]) from error
 
 
 def _reviewed(answer: Document, audiences: Sequence[str]) -> User | None:
@@ -197,11 +201,17 @@ def _reviewed(answer: Document, audiences: Sequence[str]) -> User | None:
     if audiences and not set(audiences) & set(status.get("audiences") or ()):
         return None
     told = _mapping(status, "user")
-    extra = {str(key): tuple(map(str, values)) for key, values in (told.get("extra") or {}).items()}
+    extra = {str(key): _words(values) for key, values in (told.get("extra") or {}).items()}
     name, uid = str(told.get("username") or ""), str(told.get("uid") or "")
     if not name:
         raise ReviewUnavailable("a TokenReview without a user name")
-    return with_usual_group(User(name, tuple(map(str, told.get("groups") or ())), uid, extra))
+    return with_usual_group(User(name, _words(told.get("groups")), uid, extra))
+
+
+def _words(told: object) -> tuple[str, ...]:
+    if told is not None and not isinstance(told, list):
+        raise TypeError
+    return tuple(map(str, told or ()))
 
 
 def _mapping(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

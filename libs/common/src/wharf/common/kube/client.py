@@ -26,6 +26,8 @@ APPLY_PATCH: Final = b"application/apply-patch+yaml"
 _JSON: Final = b"application/json"
 _EVENT_MAX: Final = 16 * 1024 * 1024  # bytes of one watch event: far beyond what a store takes
 _ERROR_BODY_MAX: Final = 64 * 1024
+_BODY_MAX: Final = 256 * 1024 * 1024  # a page of objects of the largest size that a store takes by default
+_CREATED_MAX: Final = 4 * 1024 * 1024  # one object, or a review: of these many may be under way to a server gone bad
 
 
 class KubeError(Exception):
@@ -80,7 +82,7 @@ class KubeClient:
 
     async def create(self, path: str, document: Document, *, seconds: float = 10.0) -> Document:
         """What the apiserver made of a document that was posted to a collection."""
-        return await self._document(b"POST", path, body=document, seconds=seconds)
+        return await self._document(b"POST", path, body=document, seconds=seconds, most=_CREATED_MAX)
 
     async def patch_status(
         self, path: str, document: Document, *, apply_as: str = "", seconds: float = 10.0
@@ -139,6 +141,7 @@ class KubeClient:
         *,
         content_type: bytes = _JSON,
         seconds: float,
+        most: int = _BODY_MAX,
     ) -> Document:
         headers = self._head()
         payload = b""
@@ -147,7 +150,7 @@ class KubeClient:
             payload = json.dumps(body, separators=(",", ":")).encode()
         target = self._target(path, query or {})
         try:
-            response = await fetch(self._pool(), method, target, headers, payload, timeout=seconds, body_max=_BODY_MAX)
+            response = await fetch(self._pool(), method, target, headers, payload, timeout=seconds, body_max=most)
         except RequestFailed as error:
             raise Unreachable(error.failure.text) from error
         if not 200 <= response.status < 300:
@@ -162,13 +165,10 @@ class KubeClient:
         return f"{self._prefix}{path}{'?' if words else ''}{words}".encode()
 
 
-_BODY_MAX: Final = 256 * 1024 * 1024  # a page of objects of the largest size that a store takes by default
-
-
 def _read(response: Response) -> Document:
     try:
         document = json.loads(response.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreachable("the answer is no JSON") from error
     if not isinstance(document, dict):
         raise Unreachable("the answer is no JSON object")
@@ -178,7 +178,7 @@ def _read(response: Response) -> Document:
 def _status(code: int, body: bytes) -> Status:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     told = parse_status(document) if isinstance(document, dict) else None
     return told if told is not None and told.code else failure(code, body[:200].decode("utf-8", "replace"))
@@ -188,7 +188,7 @@ def _event(line: bytes) -> tuple[str, Document]:
     try:
         document = json.loads(line)
         kind, found = str(document["type"]), dict(document["object"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unreachable("the watch sends what is no event") from error
     if kind == "ERROR":
         raise StatusError(parse_status(found) or failure(500, "a watch ended with an error"))

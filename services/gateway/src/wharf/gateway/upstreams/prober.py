@@ -15,7 +15,7 @@ from typing import Final
 
 from wharf.gateway.api import shapes
 from wharf.gateway.upstreams.endpoint import Endpoint
-from wharf.gateway.upstreams.health import ProbeResult, Verdict
+from wharf.gateway.upstreams.health import REASON_MAX, ProbeResult, Verdict
 from wharf.gateway.upstreams.members import Members
 
 HURRY_MIN: Final = 0.5  # seconds between probes of a server, however much fails there
@@ -86,12 +86,13 @@ class Prober:
     async def _ask(self, endpoint: Endpoint) -> ProbeResult:
         try:
             async with asyncio.timeout(self._rules.timeout):
-                return await self._probe(endpoint)
+                result = await self._probe(endpoint)
         except TimeoutError:
             return ProbeResult(False, f"no answer within {self._rules.timeout:g} s")
         except Exception as error:
             # Whatever it is, this server was not seen alive; the loop goes on and the reason is shown.
-            return ProbeResult(False, str(error) or type(error).__name__)
+            result = ProbeResult(False, str(error) or type(error).__name__)
+        return ProbeResult(result.alive, result.reason[:REASON_MAX])  # servers may say anything, at any length
 
     def _tell(self, endpoint: Endpoint) -> None:
         health = endpoint.health
