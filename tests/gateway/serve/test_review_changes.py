@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from gateway.serve.kit import Stack, answer, run, stack, until
 from gateway.serve.test_review_ends import idle
+from gateway.serve.test_streams import WATCH, begin
 from wharf.gateway.api.shapes import UpstreamCluster
 from wharf.gateway.cluster.runtime import ClusterRuntime, Slices
 from wharf.gateway.serve import dispatch
@@ -119,5 +120,29 @@ def test_bounds_of_connections_change_without_new_ones() -> None:
             await made.apply(made.document(breaker={"pendingMax": 7}, timeouts={"connect": 3}))
             assert endpoint.pools is pools
             assert [(pool.limits.pending_max, pool.limits.connect_timeout) for pool in pools.all] == [(7, 3.0)] * 4
+
+    run(main())
+
+
+def test_a_server_that_comes_back_meets_the_credentials_of_today() -> None:
+    async def main() -> None:
+        async with stack(2, health=QUICK) as made:
+            client = made.client(made.pki.alice)
+            for server in made.servers:
+                server.behave = begin
+            watches = [await made.open(client, WATCH) for _ in range(2)]
+            await until(lambda: all(watch.status == 200 for watch in watches))
+            members = made.gateway.registry.runtimes["prod"].members
+            before = {endpoint: endpoint.pools for endpoint in members.endpoints}
+            one = [{"url": made.servers[0].url}]
+            await made.apply(made.document(health=QUICK, servers=one))
+            files = made.document()["spec"]["upstream"]
+            await made.apply(made.document(health=QUICK, servers=one, upstream=files | {"identity": "Impersonation"}))
+            await made.apply(made.document(health=QUICK, upstream=files | {"identity": "Impersonation"}))
+            assert set(members.endpoints) == set(before), "its stream kept it"
+            assert all(endpoint.pools is not before[endpoint] for endpoint in members.endpoints)
+            for seen in (*made.servers[0].requests, *made.servers[1].requests):
+                seen.exchange.finish()
+            await until(lambda: all(watch.ended for watch in watches), "streams lived on")
 
     run(main())

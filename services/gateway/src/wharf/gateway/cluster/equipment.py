@@ -69,10 +69,12 @@ class Equipment:
                 self._members.on_suspect(endpoint)
 
     def equip(self) -> None:
-        """Pools for endpoints that have none."""
+        """Pools for endpoints that have none, or those of a time before they went and came back."""
         for endpoint in self._members.endpoints:
             if endpoint.pools is None:
                 endpoint.pools = self._make(endpoint)
+            elif endpoint not in self._coming and endpoint.pools.credentials is not self._credentials:
+                self._replace(endpoint, self._make(endpoint))
 
     def release(self, endpoint: Endpoint) -> None:
         """A removed endpoint has no streams left."""

@@ -78,11 +78,11 @@ class Pools:
     """All pools of one server."""
 
     __slots__ = (
-        "_credentials",
         "_headers",
         "_server",
         "anonymous",
         "authority",
+        "credentials",
         "new_tokens",
         "scheme",
         "tokens",
@@ -90,7 +90,7 @@ class Pools:
     )
 
     def __init__(self, credentials: Credentials, server: Server, limits: PoolLimits) -> None:
-        self._credentials, self._server = credentials, server
+        self.credentials, self._server = credentials, server
         self._headers = _headers_for(server)
         vouched = credentials.target(server, Lane.VOUCHED)
         token = credentials.target(server, Lane.TOKEN)
@@ -108,7 +108,7 @@ class Pools:
 
     def upgrade_target(self, lane: Lane) -> Target:
         """Where to dial for a connection that is to be upgraded."""
-        return self._credentials.target(self._server, lane, upgrade=True)
+        return self.credentials.target(self._server, lane, upgrade=True)
 
     @property
     def all(self) -> tuple[HttpPool, ...]:
