@@ -94,6 +94,7 @@ class ClusterRuntime:
         self.generation = next(_generations)
         self.router = Router(spec.policies)
         self.policies = spec.policies
+        self.identity = spec.upstream.identity
         if before is None or before.authentication != spec.authentication or before.upstream != spec.upstream:
             # Whatever was said about tokens and rights counts for the cluster as it was.
             self._tokens = TokenReviewer(self._client, spec.authentication, CLOCK)

@@ -15,7 +15,7 @@ from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.cluster.names import parse_authority
 from wharf.gateway.cluster.tokens import hash_token
 from wharf.gateway.limits.lists import inject_limit, is_unpaged
-from wharf.gateway.limits.outcome import FREE, Refused, Ticket, who_asks
+from wharf.gateway.limits.outcome import Refused, Ticket, who_asks
 from wharf.gateway.serve import answers
 from wharf.gateway.serve.answers import Answer, Reason
 from wharf.gateway.serve.context import ClientContext, Prepared
@@ -47,7 +47,8 @@ def begin(host: Host, exchange: Exchange) -> None:
     flight = Flight(host, exchange, cluster, info, started_at)
     exchange.context = flight
     host.active.add(flight)
-    flight.span = host.begin_span(exchange, cluster, info.verb)
+    if host.traces or cluster.tracer is not None:
+        flight.span = host.begin_span(exchange, cluster, info.verb)
     if cluster.spec.features.deny_all:
         flight.refuse(answers.deny_all(cluster.name))
         return
@@ -63,7 +64,8 @@ def refuse_early(host: Host, exchange: Exchange, cluster: str, answer: Answer) -
 
 def _authenticate(flight: Flight) -> None:
     exchange, cluster = flight.exchange, flight.cluster
-    prepared = _context(flight).recall(exchange, cluster, flight.host.now())
+    context: ClientContext | None = exchange.connection.context
+    prepared = context.recall(exchange, cluster, flight.host.now()) if context is not None else None
     if prepared is not None and flight.span is None:
         _known(flight, prepared)
         return
@@ -161,7 +163,7 @@ def _route(flight: Flight) -> None:
     if policy.flow_control:
         _limit(flight, cost)
     else:
-        _admitted(flight, FREE)
+        _go_on(flight)
 
 
 def _limit(flight: Flight, cost: float) -> None:
@@ -192,7 +194,11 @@ def _admitted(flight: Flight, outcome: Ticket | Refused) -> None:
     if flight.ended:
         outcome.release(flight.host.now())
         return
-    cluster.budget.request()
+    _go_on(flight)
+
+
+def _go_on(flight: Flight) -> None:
+    flight.cluster.budget.request()
     if flight.exchange.wants_upgrade:
         upgrade(flight)
     else:

@@ -30,8 +30,6 @@ HASH: Final = "ConsistentHash"
 if TYPE_CHECKING:
     from wharf.wire._http import HttpClientSession, HttpServerStream
 
-_DROP_HEAD_AFTER: Final = frozenset(("watch",))  # requests that live long enough for their headers to matter
-
 
 def dispatch(flight: Flight) -> None:
     """Send it to a server, or answer why not."""
@@ -51,11 +49,13 @@ def take_server(flight: Flight) -> Endpoint | None:
     cluster, policy, info = flight.cluster, flight.policy, flight.info
     host = flight.host
     now = host.now()
-    if _is_outdated(flight):
+    if flight.told is not cluster.identity:
+        # It waited while the way changed in which servers are told who asks. Its headers would meet a credential that
+        # does not vouch for them: the server would take the client for the gateway.
+        flight.refuse(answers.outdated(cluster.name))
         return None
-    found = cluster.members.pick(
-        policy.name, balance_key(flight), now, long_running=info.long_running, avoid=flight.avoid
-    )
+    key = balance_key(flight) if policy.balance.strategy == HASH else ""
+    found = cluster.members.pick(policy.name, key, now, long_running=info.long_running, avoid=flight.avoid)
     if isinstance(found, Unavailable):
         flight.refuse(answers.no_server(cluster.name, found.text, found.retry_after))
         return None
@@ -66,17 +66,14 @@ def take_server(flight: Flight) -> Endpoint | None:
         flight.sent_at = host.clock()
     if not info.long_running:
         flight.deadline = now + cluster.spec.timeouts.head
-    elif info.verb in _DROP_HEAD_AFTER and not cluster.logs(policy):
+    elif info.verb == "watch" and not (cluster.logs_some and cluster.logs(policy)):
         flight.deadline = now  # `expire` looks at it
     return found
 
 
 def balance_key(flight: Flight) -> str:
     """What a consistent hash goes by."""
-    balance = flight.policy.balance
-    if balance.strategy != HASH:
-        return ""
-    if balance.hash_key is Key.NAMESPACE:
+    if flight.policy.balance.hash_key is Key.NAMESPACE:
         return flight.info.namespace
     return flight.user.name or (str(flight.token) if flight.token else "")
 
@@ -108,17 +105,6 @@ async def _connect(flight: Flight, endpoint: Endpoint, pool: HttpPool) -> None:
     _send(flight, endpoint, link)
 
 
-def _is_outdated(flight: Flight) -> bool:
-    """Whether it waited while the way changed in which servers are told who asks; then it is answered.
-
-    Its headers would meet a credential that does not vouch for them: the server would take the client for the gateway.
-    """
-    if flight.told is flight.cluster.spec.upstream.identity:
-        return False
-    flight.refuse(answers.outdated(flight.cluster.name))
-    return True
-
-
 def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
     cluster, exchange = flight.cluster, flight.exchange
     if exchange.done:
@@ -127,8 +113,7 @@ def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
         return
     pools: Pools = endpoint.pools
     if not exchange.body_expected and link.version == HTTP2 == exchange.connection.version and flight.target is None:
-        coupled = Coupled(cast("HttpServerStream", exchange), lambda relay, failure: _done(flight, relay, failure))
-        flight.relay = coupled
+        coupled = flight.relay = Coupled(cast("HttpServerStream", exchange), _done, flight)
         coupled.start(
             cast("HttpClientSession", link),
             pools.authority,
@@ -152,16 +137,18 @@ def _relay(flight: Flight, endpoint: Endpoint) -> Relay:
         flight.exchange,
         request_filter=flight.request_filter,
         response_filter=RESPONSE_FILTER,
-        on_done=lambda relay, failure: _done(flight, relay, failure),
+        on_done=_done,
         clean_end=flight.info.verb == "watch",
         replay_max=flight.cluster.spec.retry.body_max,
         response_headers=response_headers(flight.cluster, endpoint),
     )
+    relay.owner = flight
     return relay
 
 
-def _done(flight: Flight, relay: Relay | Coupled, failure: Failure | None) -> None:
+def _done(relay: Relay | Coupled, failure: Failure | None) -> None:
     """An attempt is over."""
+    flight: Flight = relay.owner
     endpoint = flight.endpoint
     if endpoint is None or flight.ended:
         return
@@ -237,7 +224,7 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
         return
     flight.place = None
     cluster, info = flight.cluster, flight.info
-    if flight.token:
+    if flight.token and (status == 401 or not cluster.tokens.accepted(flight.token)):
         cluster.tokens.note(flight.token, status)
     if failure is None and 0 < status < 500:
         outcome = Outcome.GOOD

@@ -121,10 +121,10 @@ class Flight:
         else:
             served = ended_at - (self.sent_at or self.started_at) if server else 0.0
             metrics.lasted(cluster.name, server, info, status, seconds, served)
-            slow = cluster.is_slow(info, seconds)
+            slow = seconds > cluster.slow_from and cluster.is_slow(info, seconds)
         if slow:
             metrics.slow.child(cluster.name).value += 1
-        if slow or cluster.logs(self.policy):
+        if slow or (cluster.logs_some and cluster.logs(self.policy)):
             host.log_access(self._record(status, seconds, slow), cluster.log_fields)
         if self.span is not None:
             self._end_span(self.span, status)

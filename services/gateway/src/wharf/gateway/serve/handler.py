@@ -50,6 +50,7 @@ class Handler:
         self.clock: Callable[[], float] = boot_seconds
         self._access_log = access_log
         self._tracer = tracer
+        self.traces = tracer is not None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker = self._loop.call_later(TICK, self._tick)
 

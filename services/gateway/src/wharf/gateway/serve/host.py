@@ -23,6 +23,7 @@ class Host(Protocol):
 
     metrics: RequestMetrics
     active: set[Flight]  # everything under way
+    traces: bool  # spans may be begun for any cluster
     starting: bool  # which clusters there are is not known yet
     now: Callable[[], float]  # loop time, in its own steps (of a millisecond)
     clock: Callable[[], float]  # finer, to measure with

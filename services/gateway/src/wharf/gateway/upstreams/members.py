@@ -145,11 +145,11 @@ class Members:
 
     def started(self, endpoint: Endpoint, long_running: bool) -> None:
         """A request is sent there."""
-        endpoint.load(long_running).in_flight += 1
+        (endpoint.long if long_running else endpoint.short).in_flight += 1
 
     def finished(self, endpoint: Endpoint, outcome: Outcome, now: float, long_running: bool) -> None:
         """It ended, however."""
-        endpoint.load(long_running).in_flight -= 1
+        (endpoint.long if long_running else endpoint.short).in_flight -= 1
         endpoint.served += 1
         if outcome is Outcome.BAD or outcome is Outcome.LOST or endpoint.record.failures:
             self._note(endpoint, outcome, now)
