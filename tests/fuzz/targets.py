@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from brain.api.fakes import FakeCall
+from fuzz.gateway import GATEWAY_TARGETS
 from fuzz.http1 import HTTP1_TARGETS
 from fuzz.http2 import HTTP2_TARGETS
 from google.protobuf.message import DecodeError
@@ -180,5 +181,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "api": _api,
     **HTTP1_TARGETS,
     **HTTP2_TARGETS,
+    **GATEWAY_TARGETS,
 }
 CLOSE: dict[str, Callable[[], None]] = {**dict.fromkeys(TARGETS, nothing), "api": _api.close}
