@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.images import root_layer, write_archive
+from wharf.cli.kube.pki import Authority
 
 _SERVE = ["/bin/httpd", "-f", "-p", "80", "-h", "/www"]
 _WEB = ("kitten", "nautilus", "nginx")
 _AGNHOST = {"Env": ["PATH=/bin:/", "GODEBUG=netdns=go"], "Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
+
+# Somebody whom a test of supplemental groups expects in the image.
+_USERS = "root:x:0:0:root:/:/bin/sh\nuser-defined-in-image:x:1000:1000::/:/bin/sh\n"
+_GROUPS = "root:x:0:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
 
 
 def write_images(programs: Mapping[str, Path], folder: Path) -> list[Path]:
@@ -32,9 +37,22 @@ def write_images(programs: Mapping[str, Path], folder: Path) -> list[Path]:
         known_as = [name for one in (kind, *others) for name in names[one]]
         return write_archive(folder / f"{kind}.tar", known_as, root_layer(busybox, applets, files), config)
 
+    local = Authority(folder / "localhost").server("localhost", ("localhost", "127.0.0.1"))
     agnhost, apiserver, etcd = (programs[name].read_bytes() for name in ("agnhost", "sample-apiserver", "etcd-static"))
     return [
-        image("agnhost", {"agnhost": agnhost, "agnhost-2": agnhost}, _AGNHOST, "pause"),
+        image(
+            "agnhost",
+            {
+                "agnhost": agnhost,
+                "agnhost-2": agnhost,
+                "localhost.crt": local.cert.read_bytes(),
+                "localhost.key": local.key.read_bytes(),
+                "etc/passwd": _USERS.encode(),
+                "etc/group": _GROUPS.encode(),
+            },
+            _AGNHOST,
+            "pause",
+        ),
         image("busybox", {}, {"Cmd": ["/bin/sh"]}),
         image("sample-apiserver", {"sample-apiserver": apiserver}, {"Entrypoint": ["/sample-apiserver"]}),
         image("etcd", {"usr/local/bin/etcd": etcd}, {}),

@@ -59,9 +59,8 @@ def root_layer(busybox: Path, applets: Sequence[str], programs: Mapping[str, byt
         _add(tar, "bin/busybox", busybox.read_bytes(), mode=0o755)
         for applet in applets:
             _add(tar, f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox")
-        _add(tar, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
-        _add(tar, "etc/group", b"root:x:0:\n")
-        for path, content in programs.items():
+        people = {"etc/passwd": b"root:x:0:0:root:/:/bin/sh\n", "etc/group": b"root:x:0:\n"}
+        for path, content in (people | dict(programs)).items():
             _add(tar, path, content, mode=0o755)
     return out.getvalue()
 

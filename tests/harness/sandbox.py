@@ -7,7 +7,9 @@ files in its folder and its (empty) cgroups, which `stop` removes; the machine's
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ _KERNEL_SETTINGS = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
+_END_SECONDS = 30.0
 _ENTER_SCRIPT = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -100,14 +103,20 @@ class Sandbox:
 
     def stop(self) -> None:
         """End everything inside: with the holder its process namespace dies, and so every shim and container."""
+        end = None
+        with contextlib.suppress(ProcessLookupError):
+            end = os.pidfd_open(self._pid) if self._pid else None
         self._holder.kill()
+        if end is not None:  # the first process of the namespace is over when all the others are
+            select.select([end], [], [], _END_SECONDS)
+            os.close(end)
         subprocess.run(["ip", "link", "delete", self._link], capture_output=True, check=False)
         for hierarchy in self._hierarchies():
             group = hierarchy / self.cgroup.strip("/")
             for folder, _, _ in os.walk(group, topdown=False):
                 try:
                     os.rmdir(folder)
-                except OSError:  # a process is still on its way out; an empty cgroup does no harm
+                except OSError:  # a process cannot die (it waits for a device); a cgroup does no harm
                     break
 
     def _make_cgroups(self) -> None:
