@@ -16,8 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import uvloop
 from wharf.common.clock import CLOCK
@@ -30,6 +29,7 @@ from wharf.gateway.commands import find_command
 from wharf.gateway.config import GatewayConfig, load_config
 from wharf.gateway.life.child import Handed, taken
 from wharf.gateway.life.heartbeat import Beats
+from wharf.gateway.life.keep import keep
 from wharf.gateway.life.local import Local
 from wharf.gateway.life.pages import Instance, http_handler
 from wharf.gateway.life.sights import BadSights, Sights, merge_sights, parse_sights
@@ -85,7 +85,11 @@ def _serve(config: GatewayConfig, handed: Handed | None) -> int:
 def _open_access_log(config: GatewayConfig, files: contextlib.ExitStack) -> TextIO:
     if config.access_log is None:
         return sys.stdout
-    return files.enter_context(Path(config.access_log).open("a", buffering=1, encoding="utf-8"))
+    return files.enter_context(open(config.access_log, "a", buffering=1, encoding="utf-8", opener=_open_private))
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)  # it names users: not for everybody on this machine
 
 
 def _allow_many_connections() -> None:
@@ -168,11 +172,11 @@ async def _attend(config: GatewayConfig, instance: Instance, metrics: Registry, 
     if config.nats:
         beats = Beats(config, lambda: instance.addresses, instance.unready, sights)
         down.push_async_callback(beats.close)
-        _keep(beats.run(), down)
+        keep(beats.run(), down)
     if config.home_kubeconfig is not None:
         home = open_home(config, down)
-        _keep(StatusWriter(home, sights).run(), down)
-    _keep(_say_ready(instance), down)
+        keep(StatusWriter(home, sights).run(), down)
+    keep(_say_ready(instance), down)
 
 
 def _sights_of(instance: Instance) -> Callable[[], Sights]:
@@ -194,13 +198,3 @@ async def _say_ready(instance: Instance) -> None:
             _log.info("not ready yet", reason=reason)
         await asyncio.sleep(READY_LOOK)
     _log.info("ready to serve client requests", addresses=list(instance.addresses))
-
-
-def _keep(work: Any, down: AsyncExitStack) -> None:
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    down.push_async_callback(end)
