@@ -2,8 +2,9 @@
 
 A server that does not trust the gateway's certificate as a front proxy ignores `X-Remote-*` and takes every client for
 the owner of that certificate. So before a server gets requests it is asked whom it takes the gateway for, and the
-answer must be the name that the headers said. New credentials are tried in the same way on connections of their own,
-and used once they are accepted; until then those before them go on.
+answer must be the name that the headers said; and again every few seconds, because servers are restarted with other
+flags. New credentials are tried in the same way on connections of their own, and used once they are accepted; until
+then those before them go on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from wharf.wire.client import fetch
 from wharf.wire.web import Header
 
 OWN_USER: Final = User("wharf-gateway", (AUTHENTICATED,))  # give it RBAC for reviews (system:auth-delegator)
+TRUST_SECONDS: Final = 10.0  # as long as this a server that trusts the gateway is not asked again
 GRACE: Final = 3600.0  # seconds that streams on connections with older credentials may live on
 _USER_AGENT: Final = (b"user-agent", b"wharf-gateway")
 _PROBE_BODY: Final = 64 * 1024
@@ -40,7 +42,7 @@ class Equipment:
         self._spec, self._members = spec, members
         self._credentials = Credentials(spec)
         self._coming: dict[Endpoint, Pools] = {}  # with credentials that are not accepted yet
-        self._trusting: set[Pools] = set()  # whose servers were asked whom they take us for
+        self._trusting: dict[Pools, float] = {}  # loop time until which what their servers said about us counts
         self._closing: set[asyncio.Task[None]] = set()
         self.own_identity = own_identity(spec)
 
@@ -126,7 +128,7 @@ class Equipment:
             self._close(before, GRACE)
 
     def _close(self, pools: Pools, grace: float) -> None:
-        self._trusting.discard(pools)
+        self._trusting.pop(pools, None)
         task = asyncio.create_task(pools.close(grace))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -142,12 +144,14 @@ class Equipment:
             body_max=_PROBE_BODY,
         )
         result = read_probe(response.status, response.body)
-        if not result.alive or pools in self._trusting or not self._vouches:
+        now = asyncio.get_running_loop().time()
+        if not result.alive or not self._vouches or now < self._trusting.get(pools, 0.0):
             return result
         distrust = await self._distrust(pools)
-        if distrust:
-            return ProbeResult(False, distrust)
-        self._trusting.add(pools)
+        if distrust is not None:
+            self._trusting.pop(pools, None)
+            return distrust
+        self._trusting[pools] = now + TRUST_SECONDS
         return result
 
     @property
@@ -155,20 +159,23 @@ class Equipment:
         upstream = self._spec.upstream
         return upstream.identity is IdentityMode.FRONT_PROXY and upstream.certificate is not None
 
-    async def _distrust(self, pools: Pools) -> str:
-        """Why the gateway must not vouch for anybody here; empty: it may."""
-        headers = identity_headers(OWN_USER, IdentityMode.FRONT_PROXY)
+    async def _distrust(self, pools: Pools) -> ProbeResult | None:
+        """Why the gateway must not vouch for anybody here; None: it may."""
+        headers, known = identity_headers(OWN_USER, IdentityMode.FRONT_PROXY), pools in self._trusting
         try:
             name = await taken_for(KubeClient(lambda: pools.vouched, lambda: headers))
         except ReviewUnavailable as error:
             cause = error.__cause__
             if isinstance(cause, StatusError) and cause.status.code == 404:
-                _log.warn("this server cannot say whom it takes the gateway for (Kubernetes before 1.28)")
-                return ""
-            return f"it does not say whom it takes the gateway for: {error}"
+                if not known:
+                    _log.warn("this server cannot say whom it takes the gateway for (Kubernetes before 1.28)")
+                return None
+            # One that is too busy to say it again has not changed its mind.
+            return None if known else ProbeResult(False, f"it does not say whom it takes the gateway for: {error}")
         if name == OWN_USER.name:
-            return ""
-        return f"it does not trust the gateway's certificate as a front proxy: it takes it for {name!r}"
+            return None
+        why = f"it does not trust the gateway's certificate as a front proxy: it takes it for {name!r}"
+        return ProbeResult(False, why, certain=True)
 
 
 def own_identity(spec: UpstreamCluster) -> tuple[Header, ...]:

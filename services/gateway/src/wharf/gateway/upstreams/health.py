@@ -27,6 +27,7 @@ class ProbeResult:
 
     alive: bool
     reason: str = ""
+    certain: bool = False  # one is enough: each further request would do harm
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def judge(health: Health, result: ProbeResult, now: float, rules: shapes.Health)
     if says is health.verdict:
         return Health(health.verdict, health.since, 0, result.reason)
     needed = rules.successes if result.alive else rules.failures
-    if health.verdict is Verdict.UNKNOWN or health.against + 1 >= needed:
+    if result.certain or health.verdict is Verdict.UNKNOWN or health.against + 1 >= needed:
         return Health(says, now, 0, result.reason)
     return Health(health.verdict, health.since, health.against + 1, result.reason)
 

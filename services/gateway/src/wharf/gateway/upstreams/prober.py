@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from wharf.gateway.api import shapes
@@ -92,7 +93,7 @@ class Prober:
         except Exception as error:
             # Whatever it is, this server was not seen alive; the loop goes on and the reason is shown.
             result = ProbeResult(False, str(error) or type(error).__name__)
-        return ProbeResult(result.alive, result.reason[:REASON_MAX])  # servers may say anything, at any length
+        return replace(result, reason=result.reason[:REASON_MAX])  # servers may say anything, at any length
 
     def _tell(self, endpoint: Endpoint) -> None:
         health = endpoint.health
