@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from wharf.common.log import Format, get_log, redact_text, setup
+from wharf.common.log import LINES_MAX, Format, get_log, redact_text, setup
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,24 @@ def test_a_console_line_is_one_line() -> None:
     get_log("x").warn("two\nlines", path="a b", n=1, none=None, quoted='a"b\n', plain="a/b")
     (line,) = out.getvalue().splitlines()
     assert line.endswith(r'WARN  x  two lines  path="a b" n=1 none=null quoted="a\"b\n" plain=a/b')
+
+
+def test_what_comes_over_and_over_is_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    monkeypatch.setattr("time.time_ns", lambda: int(now * 1e9))
+    out = stream()
+    wire = logging.getLogger("wharf.wire")
+    for port in range(1000):
+        wire.info("TLS handshake with %s failed", port)
+    assert len(out.getvalue().splitlines()) == LINES_MAX
+    get_log("x").info("another")
+    assert json.loads(out.getvalue().splitlines()[-1])["left_out"] == 1000 - LINES_MAX
+    get_log("x").info("another")
+    assert "left_out" not in json.loads(out.getvalue().splitlines()[-1])
+    now = 1001.0
+    wire.info("TLS handshake with %s failed", 7)
+    assert json.loads(out.getvalue().splitlines()[-1])["msg"] == "TLS handshake with 7 failed"
 
 
 def test_bound_fields_are_on_every_line() -> None:

@@ -4,6 +4,9 @@
 (level, ts, logger, msg), so what reads etcd's logs reads these. Not for the data plane's requests: a line costs
 several microseconds; a level that is off costs one lookup.
 
+What strangers can cause over and over (a handshake that fails, a request that breaks HTTP) fills no disk: of one
+message so many lines a second are written, and the next line says how many were left out.
+
 Invariant: a field whose name says secret is never printed, nor the password of a URL or a bearer token in any text.
 """
 
@@ -27,6 +30,7 @@ _NAMES: Final = {
     logging.ERROR: "error",
     logging.CRITICAL: "fatal",
 }
+LINES_MAX: Final = 50  # of one message in a second
 _ROOT: Final = "wharf"
 _FIELDS: Final = "wharf_fields"
 _SECRET: Final = re.compile(r"passw|secret|token|authorization|cookie|credential|private[-_]?key|api[-_]?key", re.I)
@@ -72,6 +76,7 @@ def get_log(name: str, **fields: object) -> Log:
 def setup(level: str = "info", format: Format = "console", stream: TextIO | None = None) -> None:
     """Send all logs of this process, other libraries' warnings included, to `stream` (default: stderr)."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.addFilter(Throttle())
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -94,6 +99,32 @@ def redact(key: str, value: object) -> object:
 
 def redact_text(text: str) -> str:
     return _BEARER.sub(r"\1 ***", hide_password(text))
+
+
+class Throttle(logging.Filter):
+    """At most LINES_MAX lines of one message in a second; the next line that passes then has `left_out`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._lines: dict[tuple[str, object], int] = {}
+        self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._lines.clear()
+        kind = record.name, record.msg
+        lines = self._lines[kind] = self._lines.get(kind, 0) + 1
+        if lines > LINES_MAX:
+            self._left_out += 1
+            return False
+        if self._left_out:
+            given: dict[str, object] = getattr(record, _FIELDS, {})
+            setattr(record, _FIELDS, given | {"left_out": self._left_out})
+            self._left_out = 0
+        return True
 
 
 class _Formatter(logging.Formatter):
