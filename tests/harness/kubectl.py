@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ class Kubectl:
 
     binary: Path
     kubeconfig: Path
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside the inherited one
 
     @property
     def command(self) -> list[str]:
@@ -35,7 +38,13 @@ class Kubectl:
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 120.0) -> str:
         """Run it; its stdout, or `KubectlError`."""
         done = subprocess.run(
-            [*self.command, *arguments], input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+            [*self.command, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, **self.environment},
         )
         if done.returncode != 0:
             raise KubectlError(arguments, done)
