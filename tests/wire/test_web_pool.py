@@ -267,39 +267,18 @@ def test_a_drained_connection_lives_until_its_last_stream_ends() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("protocol", ["http1", "h2"])
-def test_edge_38_credentials_rotate_without_a_dropped_stream(protocol: Any, tmp_path: Path) -> None:
-    async def main() -> None:
-        app = App()
-        material = make_material(tmp_path)
-        async with web(app, material.tls) as server, pooled(server.ports[0], protocol, material) as pool:
-            sink = Sink((await pool.connect()).request(b"GET", b"/hold", b"a", []))
-            await eventually(lambda: sink.data)
-            first = set(server.connections)
-            pool.retarget(target_of(server.ports[0], protocol, material))
-            assert (await fetch(pool, b"GET", b"/hello")).status == 200
-            assert len(server.connections - first) == 1
-            app.open[0].finish()
-            await sink.over.wait()
-            assert sink.failure is None
-            await eventually(lambda: not server.connections & first)
-
-    run(main)
-
-
-def test_edge_38_a_dial_to_the_old_target_is_nobodys_failure() -> None:
+def test_other_limits_count_from_the_next_connection_on() -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as mute:
-            async with (
-                web(App()) as server,
-                pooled(mute.getsockname()[1], "h2", limits=PoolLimits(connect_timeout=0.2)) as pool,
-            ):
+            limits = PoolLimits(connect_timeout=60.0)
+            async with pooled(mute.getsockname()[1], "h2", limits=limits) as pool:
+                pool.limits = replace(limits, connect_timeout=0.1, pending_max=1)
                 waiting = asyncio.ensure_future(pool.connect())
                 await eventually(lambda: pool.stats.dialing == 1)
-                pool.retarget(target_of(server.ports[0], "h2"))
-                assert (await waiting).capacity > 0
-                assert pool.stats.dial_failures == 1
-                assert pool.last_failure is None
+                with pytest.raises(RequestFailed, match="too many requests wait"):
+                    await pool.connect()
+                with pytest.raises(RequestFailed, match=r"not connected within 0\.1 s"):
+                    await waiting
 
     run(main)
 

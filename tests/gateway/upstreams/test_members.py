@@ -94,6 +94,17 @@ def test_another_zone_when_none_of_the_preferred_is_left() -> None:
     assert set(spread(members)) == {"b"}
 
 
+def test_the_gateways_own_zone_counts_where_a_policy_prefers_none() -> None:
+    policies = (Policy("default"), Policy("p", balance=Balance(prefer_zone="south")))
+    servers = (server("a", zone="north"), server("b", zone="south"))
+    members = all_up(Members(cluster(*servers, policies=policies), 0.0, zone="north"))
+    assert set(spread(members)) == {"a"}
+    assert set(spread(members, policy="p")) == {"b"}
+    for _ in range(2):
+        members.probed(members_of(members)["a"], DOWN, 50.0)
+    assert set(spread(members)) == {"b"}
+
+
 def test_weights_share_requests() -> None:
     assert spread(fleet(server("a", 3), server("b", 1))) == {"a": 9, "b": 3}
 

@@ -42,7 +42,7 @@ class HttpPool:
 
     def __init__(self, target: Target, limits: PoolLimits | None = None) -> None:
         self.target = target
-        self.limits = limits or PoolLimits()
+        self.limits = limits or PoolLimits()  # others may be set: the next connection has them
         self.last_failure: Failure | None = None  # of the last dial that failed
         self._loop = asyncio.get_running_loop()
         self._connections: set[ClientConnection] = set()
@@ -54,8 +54,6 @@ class HttpPool:
         self._dial_count = self._dial_failures = self._lost = 0
         self._closed = False
         self._emptied = asyncio.Event()
-        limits_ = self.limits
-        self._interval = min(_TICK, min(limits_.ping_interval, limits_.ping_timeout, limits_.stall_timeout) / 2)
         self._ticker = self._loop.call_later(self._interval, self._tick)
 
     # --- taking a connection
@@ -106,13 +104,6 @@ class HttpPool:
                 self.waiting.remove(waiter)
 
     # --- commands
-    def retarget(self, target: Target) -> None:
-        """New connections go there, or with those credentials; the present ones end with their last requests."""
-        self.target = target
-        self._version = 0
-        self._drain_all()
-        self._dial()
-
     async def close(self, grace: float = 0.0) -> None:
         """Take no more requests, wait up to `grace` seconds for those under way, then cut them."""
         self._closed = True
@@ -164,24 +155,29 @@ class HttpPool:
         self._dial()
 
     # --- inside
+    @property
+    def _interval(self) -> float:
+        limits = self.limits
+        return min(_TICK, min(limits.ping_interval, limits.ping_timeout, limits.stall_timeout) / 2)
+
     def _dial(self) -> None:
         if self._closed:
             return
         demand = Demand(len(self.waiting), len(self._dials), len(self._connections), self._version)
         for _ in range(dials_wanted(demand, self.limits)):
             self._dial_count += 1
-            task = self._loop.create_task(self._open(self.target))
+            task = self._loop.create_task(self._open())
             self._dials.add(task)
             task.add_done_callback(self._dialled)
 
-    async def _open(self, target: Target) -> None:
+    async def _open(self) -> None:
         try:
-            connection = await open_connection(target, self.limits)
+            connection = await open_connection(self.target, self.limits)
         except RequestFailed as error:
-            self._note_failure(target, error.failure)
+            self._note_failure(error.failure)
             return
         connection.owner = self
-        if target is not self.target or self._closed:
+        if self._closed:
             self._draining.add(connection)
             connection.drain()
             return
@@ -189,11 +185,9 @@ class HttpPool:
         self._version = connection.version
         self.last_failure = None
 
-    def _note_failure(self, target: Target, failure: Failure) -> None:
+    def _note_failure(self, failure: Failure) -> None:
         log.info("dial failed: %s", failure.text)
         self._dial_failures += 1
-        if target is not self.target:
-            return  # it says nothing about the present one
         self.last_failure = failure
         if self._version == HTTP1 and self.waiting:
             self._fail(self.waiting.popleft(), failure)  # the one this dial was for

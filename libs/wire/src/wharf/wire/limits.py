@@ -47,10 +47,6 @@ class ClientLimits:
     idle_frames_burst: int = 100_000  # uploads bring a WINDOW_UPDATE or two with every frame
     idle_frames_per_second: int = 20_000
 
-    settings_timeout: float = 10.0  # from the first byte possible to the peer's SETTINGS
-    keepalive_interval: float = 30.0  # silence after which the peer is asked whether it lives
-    keepalive_timeout: float = 15.0  # and the silence after which it is dead
-
     write_high: int = 256 * 1024
     write_low: int = 64 * 1024
     stream_high: int = 256 * 1024

@@ -39,7 +39,6 @@ class Relay:
 
     __slots__ = (
         "_body_ended",
-        "_clock",
         "_completed",
         "_held",
         "_informs",
@@ -61,7 +60,6 @@ class Relay:
         "cancelled",
         "clean_end",
         "exchange",
-        "head_at",
         "owner",
         "response_headers",
         "status",
@@ -77,10 +75,8 @@ class Relay:
         clean_end: bool = False,
         replay_max: int = 64 * 1024,
         response_headers: Headers = (),
-        clock: Callable[[], float] | None = None,
     ) -> None:
-        """`replay_max`: bytes of a request body kept for another attempt; `response_headers`: added to the response;
-        `clock`: loop time, for `head_at`."""
+        """`replay_max`: bytes of a request body kept for another attempt; `response_headers`: added to the response."""
         self.exchange = exchange
         self.owner: Any = None  # whoever needs it in `on_done`
         self.clean_end = clean_end
@@ -90,11 +86,9 @@ class Relay:
         self.bytes_out = 0
         self.cancelled = False
         self.response_headers = response_headers  # of the next attempt
-        self.head_at = 0.0  # loop time of the response head; 0: not known
         self._request_filter = request_filter
         self._response_filter = response_filter
         self._on_done = on_done
-        self._clock = clock
         self._replay_max = replay_max
         self._request: Request | None = None
         self._taken_over = False
@@ -251,8 +245,6 @@ class Relay:
 
     def _head(self, status: int, headers: list[Header]) -> None:
         self.status = status
-        if self._clock is not None:
-            self.head_at = self._clock()
         try:
             self.exchange.respond(status, [*self._response_filter.apply(headers), *self.response_headers])
         except ValueError as error:  # nothing was sent: the exchange can still hear of it

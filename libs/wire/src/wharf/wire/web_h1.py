@@ -233,7 +233,6 @@ class Http1ServerSession(Http1Session):
     ) -> None:
         super().__init__(limits or Http1Limits())
         self.connection = connection
-        self.requests_seen = 0
         self._handler = handler
         self._exchange: Http1Exchange | None = None
         self._body: BodyReader | None = None  # being read: what follows it is not looked at
@@ -323,7 +322,6 @@ class Http1ServerSession(Http1Session):
         self._at = end
         self._turn_left -= 1
         self._discarded = 0
-        self.requests_seen += 1
         body = open_body(head.length, head.chunked, self.limits, until_close=False)
         self._body = None if body.done else body
         exchange = self._exchange = Http1Exchange(self, head)

@@ -123,7 +123,6 @@ class Http1ClientSession(Http1Session):
 
     def __init__(self, limits: Http1Limits | None = None) -> None:
         super().__init__(limits or Http1Limits())
-        self.requests_made = 0
         self._request: Http1Request | None = None
         self._written = False  # bytes of the request went to the transport
         self._head: ResponseHead | None = None
@@ -167,7 +166,6 @@ class Http1ClientSession(Http1Session):
             raise RuntimeError("the connection takes no request now")
         plan = plan_request(method, target, authority, headers, end=end, upgrade=upgrade)
         request = self._request = Http1Request(self, method, plan, end=end, upgrade=upgrade)
-        self.requests_made += 1
         self._written = False
         self.queue(plan.head)
         return request

@@ -52,7 +52,12 @@ class GatewayConfig:
     workers: int = option(
         integer(1, 256), 1, help="Processes that share the listening ports; one per core is enough.", group="Gateway"
     )
-    zone: str = option(STRING, "", help="Zone of this instance: policies may prefer its servers.", group="Gateway")
+    zone: str = option(
+        STRING,
+        "",
+        help="Zone of this instance: its servers come first, unless a policy prefers another.",
+        group="Gateway",
+    )
 
     redis: str = option(
         STRING,

@@ -111,7 +111,7 @@ BALANCE: Final = Shape(
     (
         Field("strategy", WORD, "RoundRobin, Random, LeastRequests, ConsistentHash, or an installed plugin's name."),
         Field("hashKey", Choice(Key), "What ConsistentHash looks at."),
-        Field("preferZone", ZONE, "Servers of this zone first; others when none of it is left."),
+        Field("preferZone", ZONE, "Servers of this zone first (without it: of the gateway's own), then others."),
     ),
     Balance,
 )

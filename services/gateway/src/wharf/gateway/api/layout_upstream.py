@@ -112,7 +112,7 @@ SERVER: Final = Shape(
             "name", SERVER_NAME, "What policies, metrics and the status call it.", shown_default="host:port of the URL"
         ),
         Field("weight", count(0, 1000), "Share of the requests. 0: only when nothing else is left."),
-        Field("zone", ZONE, "Where it stands; policies may prefer a zone."),
+        Field("zone", ZONE, "Where it stands; policies and gateways may prefer a zone."),
         Field("disabled", Switch(), "Takes it out: no requests, no probes. Streams under way go on."),
     ),
     make_server,

@@ -108,8 +108,7 @@ def _read_metadata(metadata: object, reading: Reading) -> dict[str, Any]:
         reading.refuse("metadata.namespace", f"{KIND} objects have no namespace")
     generation = metadata.get("generation", 0)
     read["generation"] = generation if isinstance(generation, int) else 0
-    for attribute, name in (("resource_version", "resourceVersion"), ("uid", "uid")):
-        read[attribute] = str(metadata.get(name) or "")
+    read["uid"] = str(metadata.get("uid") or "")
     created = metadata.get("creationTimestamp")
     read["created"] = created if isinstance(created, str) and re.match(r"\d{4}-", created) else ""
     return read

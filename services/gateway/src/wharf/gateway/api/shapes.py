@@ -159,7 +159,7 @@ class Rule:
 class Balance:
     strategy: str = "RoundRobin"  # a plugin's name: RoundRobin Random LeastRequests ConsistentHash
     hash_key: Key = Key.USER  # ConsistentHash
-    prefer_zone: str = ""  # servers of this zone first, others when none of it is left
+    prefer_zone: str = ""  # servers of this zone first; empty: of the gateway's own; others when none is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,6 @@ class UpstreamCluster:
     """One cluster behind the gateway."""
 
     name: str
-    resource_version: str = ""  # of the object; "" from a directory
     generation: int = 0
     uid: str = ""
     created: str = ""  # RFC 3339; the older of two objects keeps what both claim

@@ -22,12 +22,6 @@ class UnknownStrategy(ValueError):
 
 
 @cache
-def strategy_names() -> tuple[str, ...]:
-    """Names of all that is installed, in order; nothing is imported."""
-    return tuple(sorted(entry_points(group=ENTRY_POINTS).names))
-
-
-@cache
 def load_strategies() -> Mapping[str, Factory]:
     """Every installed strategy by its name. What importing one raises is raised here."""
     return MappingProxyType({entry.name: entry.load() for entry in entry_points(group=ENTRY_POINTS)})

@@ -35,15 +35,17 @@ class Registry:
         on_change: Callable[[Registry], None],
         shares: Shares | None = None,
         sink: Callable[[Span], None] | None = None,
+        zone: str = "",
     ) -> None:
-        """`default`: the identity for names of no cluster."""
+        """`default`: the identity for names of no cluster; `zone`: this instance's."""
         self.runtimes: dict[str, ClusterRuntime] = {}
         self.names: Names[ClusterRuntime] = Names(())
         self.objects = ClusterObjects()
         self.broken: dict[str, str] = {}  # clusters whose newest version cannot be used, and why
         self.certificates_changed: set[str] = set()  # clusters whose client CA is another now, or gone
         self._tls, self._default, self._on_change = tls, default, on_change
-        self._shares, self._sink = shares, sink
+        self._shares, self._sink, self._zone = shares, sink, zone
+        self.on_gone: Callable[[ClusterRuntime], None] | None = None  # a deleted cluster's grace is over
         self._ending: set[asyncio.Task[None]] = set()
         self._now = asyncio.get_running_loop().time
 
@@ -98,7 +100,7 @@ class Registry:
         runtime = self.runtimes.get(cluster.name)
         if runtime is None:
             sharing = self._shares.of(cluster.name) if self._shares is not None else None
-            runtime = ClusterRuntime(cluster, self.objects.slices, self._now, sharing, self._sink)
+            runtime = ClusterRuntime(cluster, self.objects.slices, self._now, sharing, self._sink, self._zone)
             self.runtimes[cluster.name] = runtime
             _log.info("cluster added", cluster=cluster.name, servers=[server.name for server in cluster.servers])
             return
@@ -110,9 +112,18 @@ class Registry:
             _log.info("cluster changed", cluster=cluster.name, generation=cluster.generation)
 
     def _end(self, runtime: ClusterRuntime) -> None:
-        task = asyncio.create_task(_close_later(runtime))
+        task = asyncio.create_task(self._close_later(runtime))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    async def _close_later(self, runtime: ClusterRuntime) -> None:
+        """Let requests end, then cut what is left and let go."""
+        try:
+            await asyncio.sleep(GRACE)
+            if self.on_gone is not None:
+                self.on_gone(runtime)
+        finally:
+            await runtime.close()
 
     def _tell(self, objects: ClusterObjects) -> None:
         known = set(self.objects.refused)
@@ -125,14 +136,6 @@ class Registry:
                     problems=list(one.problems),
                     last_version_stays=one.kept,
                 )
-
-
-async def _close_later(runtime: ClusterRuntime) -> None:
-    """Let requests end, then let go."""
-    try:
-        await asyncio.sleep(GRACE)
-    finally:
-        await runtime.close()
 
 
 def _claim(runtime: ClusterRuntime) -> Claim[ClusterRuntime]:

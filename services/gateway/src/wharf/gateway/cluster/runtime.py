@@ -11,14 +11,14 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from wharf.common.clock import CLOCK
 from wharf.common.kube.client import KubeClient
 from wharf.common.kube.request_shape import RequestInfo
 from wharf.common.log import get_log
 from wharf.common.trace import Span, Tracer
-from wharf.gateway.api.shapes import IdentityMode, Key, Policy, Server, UpstreamCluster
+from wharf.gateway.api.shapes import IdentityMode, Policy, Server, UpstreamCluster
 from wharf.gateway.authn import Authenticator
 from wharf.gateway.cluster.equipment import Equipment, own_headers
 from wharf.gateway.cluster.tokens import TokenBook
@@ -33,16 +33,11 @@ from wharf.gateway.upstreams.discovery import DnsWatch, servers_from_slices
 from wharf.gateway.upstreams.members import Members
 from wharf.gateway.upstreams.prober import Prober
 from wharf.gateway.upstreams.retry import Budget
-from wharf.gateway.user import AUTHENTICATED, User
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
 from wharf.wire.web import Failure, Fault, ServedConnection
 
 Slices = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
-
-_USER_AGENT: Final = (b"user-agent", b"wharf-gateway")
-_PROBE_BODY: Final = 64 * 1024
-OWN_USER: Final = User("wharf-gateway", (AUTHENTICATED,))  # give it RBAC for reviews (system:auth-delegator)
 
 _log = get_log("gateway.cluster")
 _generations = itertools.count(1)  # of compiled versions, all clusters'
@@ -58,14 +53,18 @@ class ClusterRuntime:
         now: Callable[[], float],
         sharing: Sharing | None = None,
         sink: Callable[[Span], None] | None = None,
+        zone: str = "",
     ) -> None:
-        """TlsError when its certificates cannot be used. `sink`: where spans go; None: nowhere."""
+        """TlsError when its certificates cannot be used.
+
+        `sink`: where spans go; None: nowhere. `zone`: this instance's, preferred where a policy prefers none.
+        """
         self.name = spec.name
         self.now, self._sink = now, sink
         self._dns: DnsWatch | None = None
         self._dns_task: asyncio.Task[None] | None = None
         self._slices: tuple[Server, ...] = ()
-        self.members = Members(spec, now())
+        self.members = Members(spec, now(), zone=zone)
         self._equipment = Equipment(spec, self.members)
         self.members.on_idle = self._equipment.release
         self.limiter = Limiter(spec.schemas, now(), sharing)
@@ -109,9 +108,6 @@ class ClusterRuntime:
         self.logs_some = spec.logging.access or any(policy.access_log for policy in spec.policies)
         limits = (spec.logging.slow_seconds, spec.logging.slow_list_seconds)
         self.slow_from = min((seconds for seconds in limits if seconds > 0), default=math.inf)  # the least that may be
-        self.reads_tokens = any(schema.key in (Key.USER, Key.SERVICE_ACCOUNT) for schema in spec.schemas) or any(
-            policy.balance.strategy == "ConsistentHash" for policy in spec.policies
-        )
 
     def _apply(self, spec: UpstreamCluster, slices: Slices) -> None:
         if spec.service is not None:

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from wharf.common.clock import CLOCK
 from wharf.common.log import get_log
@@ -25,6 +25,7 @@ from wharf.common.trace import Span, Tracer
 from wharf.gateway.cluster.registry import Registry
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life.certificate import ListenerCertificate
+from wharf.gateway.life.keep import keep
 from wharf.gateway.life.sights import encode_sights
 from wharf.gateway.limits.sharer import Sharer, keeper_of
 from wharf.gateway.limits.shares import Shares
@@ -70,8 +71,14 @@ class Local:
         self._shares = Shares(replicas)
         self._keeper = keeper_of(config.redis, shares_path)
         self.registry = Registry(
-            tls, lambda: self._certificate.identity, self._changed, self._shares if self._keeper else None, sink
+            tls,
+            lambda: self._certificate.identity,
+            self._changed,
+            self._shares if self._keeper else None,
+            sink,
+            config.zone,
         )
+        self.registry.on_gone = self.handler.abort_all
         self.server = WebServer(
             self.handler,
             [_listener(url.scheme, url.host, url.port or 0, config, reuse_port) for url in config.listen],
@@ -97,9 +104,9 @@ class Local:
         if self._keeper is not None:
             sharer = Sharer(self._shares, self._keeper, self._config.instance)
             self._down.push_async_callback(sharer.close)
-            self._keep(sharer.run())
-        self._keep(self._source.run())
-        self._keep(self._look_at_certificate())
+            keep(sharer.run(), self._down)
+        keep(self._source.run(), self._down)
+        keep(self._look_at_certificate(), self._down)
 
     def unready(self) -> str:
         return "stopping" if self._draining else self.registry.unready()
@@ -180,24 +187,9 @@ class Local:
             if self._certificate.look():
                 self.registry.meet()
 
-    def _keep(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        task.add_done_callback(_tell_failure)
-
-        async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        self._down.push_async_callback(end)
-
     @property
     def _now(self) -> Callable[[], float]:
         return self.handler.now
-
-
-def _tell_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("a part of this process has failed and does not go on", cause=task.exception())
 
 
 def _hosts(config: GatewayConfig) -> tuple[str, ...]:

@@ -51,6 +51,8 @@ def _listener(table: _Table, local: Local) -> None:
     table.add("client_connections_refused_total", "Beyond the limit.", "counter", counters.connections_refused)
     table.add("client_handshakes_failed_total", "TLS.", "counter", counters.handshakes_failed)
     table.add("client_protocol_errors_total", "Connections that broke HTTP.", "counter", counters.protocol_errors)
+    text = "TLS where there is none."
+    table.add("client_wrong_protocol_total", text, "counter", counters.wrong_protocol)
     table.add("client_abuse_total", "Connections ended by a limit of the protocol.", "counter", counters.abuse)
     table.add("client_bytes_total", "On the wire, by direction.", "counter", received, direction="in")
     table.add("client_bytes_total", "On the wire, by direction.", "counter", sent, direction="out")

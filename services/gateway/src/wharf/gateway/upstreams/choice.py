@@ -1,7 +1,8 @@
 """Which endpoints a policy may choose from, and the strategies that do. Pure.
 
 In this order: the policy's subset; what is healthy, and of this what is not ejected unless nothing else is left; what
-has weight, unless nothing else is left; what is in the preferred zone, unless there is none.
+has weight, unless nothing else is left; what is in the preferred zone (the policy's, else the gateway's own), unless
+there is none.
 """
 
 from __future__ import annotations
@@ -53,14 +54,18 @@ def subset(policy: Policy, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...
 
 
 def eligible(
-    policy: Policy, members: Sequence[Endpoint], now: float, accept: Callable[[Endpoint], bool] | None = None
+    policy: Policy,
+    members: Sequence[Endpoint],
+    now: float,
+    home: str = "",
+    accept: Callable[[Endpoint], bool] | None = None,
 ) -> tuple[Endpoint, ...]:
-    """Those of a subset the strategy chooses from, of which `accept` must be true."""
+    """Those of a subset the strategy chooses from, of which `accept` must be true. `home`: the gateway's own zone."""
     able = [endpoint for endpoint in members if endpoint.standing(now) in ABLE]
     if accept is not None:
         able = [endpoint for endpoint in able if accept(endpoint)]
     left = [endpoint for endpoint in able if endpoint.standing(now) is Standing.READY] or able
     left = [endpoint for endpoint in left if endpoint.server.weight] or left
-    zone = policy.balance.prefer_zone
+    zone = policy.balance.prefer_zone or home
     near = [endpoint for endpoint in left if endpoint.server.zone == zone] if zone else []
     return tuple(near or left)

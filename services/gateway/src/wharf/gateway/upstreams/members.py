@@ -69,12 +69,18 @@ class Members:
     """Bookkeeping of one cluster in one process, on the loop thread."""
 
     def __init__(
-        self, cluster: UpstreamCluster, now: float, strategies: Callable[[str], Strategy] = make_strategy
+        self,
+        cluster: UpstreamCluster,
+        now: float,
+        strategies: Callable[[str], Strategy] = make_strategy,
+        zone: str = "",
     ) -> None:
+        """`zone`: the gateway's own, preferred where a policy prefers none."""
         self.on_idle: Callable[[Endpoint], None] | None = None  # a removed endpoint has no streams (left)
         self.on_suspect: Callable[[Endpoint], None] | None = None  # a request failed by the server's fault
         self._cluster = cluster
         self._make_strategy = strategies
+        self._zone = zone
         self._born = now
         self._endpoints: dict[str, Endpoint] = {}  # by URL, in the order of the configuration
         self._leaving: dict[str, Endpoint] = {}
@@ -222,7 +228,7 @@ class Members:
             if endpoint.record.ejected(now):
                 self._fresh_until = min(self._fresh_until, endpoint.record.until)
         for choice in self._choices.values():
-            endpoints = eligible(choice.policy, choice.members, now)
+            endpoints = eligible(choice.policy, choice.members, now, self._zone)
             choice.short.fill(endpoints, False)
             choice.long.fill(endpoints, True)
 
@@ -240,9 +246,9 @@ class Members:
         def other(endpoint: Endpoint) -> bool:
             return endpoint not in avoid and has_room(endpoint)
 
-        endpoints = eligible(choice.policy, choice.members, now, other)
+        endpoints = eligible(choice.policy, choice.members, now, self._zone, other)
         if not endpoints and avoid:
-            endpoints = eligible(choice.policy, choice.members, now, has_room)
+            endpoints = eligible(choice.policy, choice.members, now, self._zone, has_room)
         if not endpoints:
             return self._unavailable(choice, now, full=True)
         lane = Lane(choice.lane(long_running).strategy)
