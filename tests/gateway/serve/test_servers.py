@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from gateway.serve.kit import Server, Stack, answer, run, stack, until
 from gateway.serve.test_streams import EVENT, WATCH, begin
+from wharf.gateway.cluster import registry
 from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.wire.web import Exchange
 
@@ -372,5 +373,22 @@ def test_a_gateway_that_nobody_trusts_serves_nobody() -> None:
             response = await made.ask(made.client(made.pki.alice))
             assert b"front proxy" in response.body
             assert made.servers[0].requests == []
+
+    run(main())
+
+
+def test_a_deleted_cluster_takes_its_streams_with_it_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "GRACE", 0.2)
+
+    async def main() -> None:
+        async with stack() as made:
+            client = made.client(made.pki.alice)
+            made.servers[0].behave = begin
+            watch = await made.open(client, WATCH)
+            await until(lambda: watch.status == 200)
+            (made.clusters / "prod.yaml").unlink()
+            await until(lambda: not made.gateway.registry.runtimes)
+            await until(lambda: watch.over)
+            await until(lambda: not made.gateway.handler.active)
 
     run(main())

@@ -26,7 +26,7 @@ class TokenBook:
         """A server answered a request that carried this token."""
         if status == 401:
             self._known.pop(token, None)
-        elif status and token not in self._known:
+        elif 0 < status < 500 and token not in self._known:
             if len(self._known) >= KEPT_MAX:
                 del self._known[next(iter(self._known))]
             self._known[token] = None

@@ -38,8 +38,8 @@ from wharf.gateway.sources.open import open_source
 from wharf.wire.limits import ListenerLimits
 from wharf.wire.server_tls import DynamicTls, TlsPolicy
 from wharf.wire.web_server import WEB_LIMITS, WebListener, WebServer
+from wharf.wire.web_shell import ROUND_TRIP
 
-ROUND_TRIP: Final = 0.2  # seconds between the two GOAWAYs, for requests already on the way
 CERTIFICATE_LOOK: Final = 2.0  # seconds between looks at the listener's files
 
 _log = get_log("gateway")
@@ -145,8 +145,7 @@ class Local:
         for connection in list(self.server.connections):
             if connection.identity in registry.certificates_changed and connection.peer.certificate is not None:
                 # It was verified against a CA that may not count any more: its client is to come again.
-                connection.start_drain()
-                asyncio.get_running_loop().call_later(ROUND_TRIP, connection.finish_drain)
+                connection.send_away()
 
     async def _end_watches(self, seconds: float) -> None:
         """All watches, spread evenly; those of one moment in random order, so that no client is hit at once."""

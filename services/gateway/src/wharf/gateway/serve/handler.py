@@ -100,9 +100,9 @@ class Handler:
         """End one cleanly; its client comes back, to another instance."""
         end_stream(flight)
 
-    def abort_all(self) -> None:
-        """Cut whatever is left."""
-        for flight in list(self.active):
+    def abort_all(self, of: ClusterRuntime | None = None) -> None:
+        """Cut whatever is left, or what is left of one cluster."""
+        for flight in [flight for flight in self.active if of is None or flight.cluster is of]:
             if flight.task is not None:
                 flight.task.cancel()
             if flight.splice is not None:
