@@ -80,7 +80,8 @@ def denied(code: int, message: str, retry_after: int) -> Answer:
 
 
 def no_server(cluster: str, why: str, retry_after: int) -> Answer:
-    text = f"no server of cluster {cluster} can take this: {why}"
+    """`why` names servers; empty for who may not know."""
+    text = f"no server of cluster {cluster} can take this{': ' if why else ' now'}{why}"
     return Answer(Reason.NO_SERVER, kube.service_unavailable(text, retry_after))
 
 
@@ -90,13 +91,17 @@ def outdated(cluster: str) -> Answer:
 
 
 def upstream_failed(cluster: str, server: str, what: str) -> Answer:
-    text = f"server {server} of cluster {cluster} did not answer: {what}"
+    text = f"{_one(server)} of cluster {cluster} did not answer: {what}"
     return Answer(Reason.UPSTREAM, kube.service_unavailable(text))
 
 
 def timed_out(cluster: str, server: str, seconds: float) -> Answer:
-    text = f"server {server} of cluster {cluster} gave no answer within {seconds:g} seconds"
+    text = f"{_one(server)} of cluster {cluster} gave no answer within {seconds:g} seconds"
     return Answer(Reason.TIMEOUT, kube.timeout(text))
+
+
+def _one(server: str) -> str:
+    return f"server {server}" if server else "a server"
 
 
 def starting() -> Answer:

@@ -57,7 +57,7 @@ def take_server(flight: Flight) -> Endpoint | None:
     key = balance_key(flight) if policy.balance.strategy == HASH else ""
     found = cluster.members.pick(policy.name, key, now, long_running=info.long_running, avoid=flight.avoid)
     if isinstance(found, Unavailable):
-        flight.refuse(answers.no_server(cluster.name, found.text, found.retry_after))
+        flight.refuse(answers.no_server(cluster.name, found.text if flight.knows_servers else "", found.retry_after))
         return None
     cluster.members.started(found, info.long_running)
     flight.endpoint = flight.place = found
@@ -205,9 +205,9 @@ def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -
         flight.endpoint = None
         dispatch(flight)
     elif failure.fault is Fault.TIMEOUT:
-        flight.refuse(answers.timed_out(cluster.name, endpoint.name, cluster.spec.timeouts.head))
+        flight.refuse(answers.timed_out(cluster.name, flight.server_name(endpoint), cluster.spec.timeouts.head))
     else:
-        flight.refuse(answers.upstream_failed(cluster.name, endpoint.name, failure.fault.value))
+        flight.refuse(answers.upstream_failed(cluster.name, flight.server_name(endpoint), failure.fault.value))
 
 
 def finish_attempt(flight: Flight, endpoint: Endpoint, failure: Failure | None, status: int) -> None:
@@ -262,7 +262,7 @@ def expire(flight: Flight) -> None:
         flight.exchange.abort()
         flight.end(status)
     else:
-        flight.refuse(answers.timed_out(cluster.name, endpoint.name, timeouts.head))
+        flight.refuse(answers.timed_out(cluster.name, flight.server_name(endpoint), timeouts.head))
 
 
 def end_stream(flight: Flight) -> None:

@@ -94,6 +94,17 @@ class Flight:
             self.host.metrics.cancelled.child(self.cluster.name).value += 1
             self.end(self.exchange_status() or CLIENT_GONE)
 
+    @property
+    def knows_servers(self) -> bool:
+        """Whether its client may be told of servers by name, and how they are: it is somebody, nothing is hidden."""
+        if self.lane is Lane.ANONYMOUS or self.cluster.spec.features.hide_server:
+            return False
+        return self.lane is Lane.VOUCHED or self.cluster.tokens.accepted(self.token)
+
+    def server_name(self, endpoint: Endpoint) -> str:
+        """As its client may know it: empty, not at all."""
+        return endpoint.name if self.knows_servers else ""
+
     def exchange_status(self) -> int:
         """Of the answer's head, if one went out."""
         return self.relay.status if self.relay is not None else 0

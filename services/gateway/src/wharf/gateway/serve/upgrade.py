@@ -26,7 +26,7 @@ _SWITCHING: Final = 101
 def is_known(flight: Flight) -> bool:
     """Whether the upgrade is one that servers understand; others are ignored, as HTTP lets a server do."""
     wanted = (flight.exchange.header(b"upgrade") or b"").strip().lower()
-    return wanted == b"websocket" or wanted.startswith(b"spdy/")
+    return wanted == b"websocket" or (wanted.startswith(b"spdy/") and b"," not in wanted)  # no second one behind it
 
 
 def upgrade(flight: Flight) -> None:
@@ -61,7 +61,9 @@ async def _ask(flight: Flight, endpoint: Endpoint, pools: Pools) -> None:
         flight.task = None
         finish_attempt(flight, endpoint, failed.failure, 0)
         if not flight.ended:
-            flight.refuse(answers.upstream_failed(cluster.name, endpoint.name, failed.failure.fault.value))
+            flight.refuse(
+                answers.upstream_failed(cluster.name, flight.server_name(endpoint), failed.failure.fault.value)
+            )
 
 
 def _switch(flight: Flight, endpoint: Endpoint, head: list[Header], upstream: Tunnel) -> None:
