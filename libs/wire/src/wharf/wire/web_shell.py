@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from wharf.wire.web import Exchange
 
 log = logging.getLogger("wharf.wire")
+ROUND_TRIP = 0.2  # seconds between the two GOAWAYs, for requests already on the way
 _SNIFF = 4  # "PRI " is no HTTP/1.1 method
 Handler = Callable[["Exchange"], None]
 
@@ -236,6 +237,16 @@ class WebConnection(SessionShell):
     def open_exchanges(self) -> int:
         """Requests under way, tunnels included."""
         return self.session.open_streams if self.session is not None else 0
+
+    def send_away(self) -> None:
+        """Ask the client to come again on another connection; what is under way here goes on. Once, whoever asks.
+
+        Soon, not now: it may be called by a handler while the session is at work.
+        """
+        if not self._draining:
+            self._draining = True
+            self._loop.call_soon(self.start_drain)
+            self._loop.call_later(ROUND_TRIP, self.finish_drain)
 
     def start_drain(self) -> None:
         """Ask the client to reconnect: GOAWAY, or `connection: close` on what is answered from now on."""

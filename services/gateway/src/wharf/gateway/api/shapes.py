@@ -275,7 +275,7 @@ class Tracing:
 @dataclass(frozen=True, slots=True)
 class Features:
     deny_all: bool = False  # every request is refused (429): the big switch
-    close_idle: bool = False  # clients are asked to reconnect: GOAWAY / connection: close on each response
+    close_idle: bool = False  # clients are asked to connect anew (GOAWAY, connection: close) with their next request
     hide_server: bool = False  # no header that tells which server answered
     require_host: bool = True  # 404 for a host that is no cluster's; else the connection's cluster answers
 

@@ -7,7 +7,7 @@ go on in a task that ends with the client.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wharf.common.kube import status as kube
 from wharf.common.kube.request_info import BadTarget, parse_request_info
@@ -25,6 +25,9 @@ from wharf.gateway.serve.headers import REQUEST_FILTERS, TRACEPARENT, WEBSOCKET_
 from wharf.gateway.serve.host import Host
 from wharf.gateway.serve.upgrade import upgrade
 from wharf.wire.web import Exchange
+
+if TYPE_CHECKING:
+    from wharf.wire.web_shell import WebConnection
 
 
 def begin(host: Host, exchange: Exchange) -> None:
@@ -49,7 +52,10 @@ def begin(host: Host, exchange: Exchange) -> None:
     host.active.add(flight)
     if host.traces or cluster.tracer is not None:
         flight.span = host.begin_span(exchange, cluster, info.verb)
-    if cluster.spec.features.deny_all:
+    features = cluster.spec.features
+    if features.close_idle:
+        cast("WebConnection", connection).send_away()
+    if features.deny_all:
         flight.refuse(answers.deny_all(cluster.name))
         return
     _authenticate(flight)
