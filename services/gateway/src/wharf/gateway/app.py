@@ -23,12 +23,10 @@ from wharf.common.clock import CLOCK
 from wharf.common.config import ConfigError, HelpRequested
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry, process_collector
-from wharf.common.otlp import OtlpConfig, OtlpExporter, parse_endpoint
 from wharf.common.trace import Span
 from wharf.gateway.commands import find_command
 from wharf.gateway.config import GatewayConfig, load_config
 from wharf.gateway.life.child import Handed, taken
-from wharf.gateway.life.heartbeat import Beats
 from wharf.gateway.life.keep import keep
 from wharf.gateway.life.local import Local
 from wharf.gateway.life.pages import Instance, http_handler
@@ -153,6 +151,8 @@ async def _instance(
 def _sink(config: GatewayConfig, down: AsyncExitStack) -> Callable[[Span], None] | None:
     if not config.otlp_endpoint:
         return None
+    from wharf.common.otlp import OtlpConfig, OtlpExporter, parse_endpoint  # noqa: PLC0415 only who exports pays for it
+
     resource_ = {"service.name": "wharf-gateway", "service.instance.id": config.instance}
     exporter = OtlpExporter(OtlpConfig(endpoint=parse_endpoint(config.otlp_endpoint), resource=resource_))
     exporter.start()
@@ -170,6 +170,8 @@ async def _attend(config: GatewayConfig, instance: Instance, metrics: Registry, 
     _log.info("listening", addresses=list(instance.addresses), health_addresses=ports, name=config.instance)
     sights = _sights_of(instance)
     if config.nats:
+        from wharf.gateway.life.heartbeat import Beats  # noqa: PLC0415 only who tells pays for it
+
         beats = Beats(config, lambda: instance.addresses, instance.unready, sights)
         down.push_async_callback(beats.close)
         keep(beats.run(), down)

@@ -13,7 +13,6 @@ from wharf.common.log import get_log
 from wharf.gateway.limits.exchange import Keeper, SharesUnavailable
 from wharf.gateway.limits.shares import Round, Shares
 from wharf.gateway.limits.shares_parent import ParentShares
-from wharf.gateway.limits.shares_redis import RedisShares
 
 log = get_log("gateway.limits")
 
@@ -21,6 +20,8 @@ log = get_log("gateway.limits")
 def keeper_of(redis_url: str, parent_path: str) -> Keeper | None:
     """Redis if there is one, else the parent process if there is one; None: each process by itself. ValueError."""
     if redis_url:
+        from wharf.gateway.limits.shares_redis import RedisShares  # noqa: PLC0415 only who shares pays for it
+
         return RedisShares(redis_url)
     return ParentShares(parent_path) if parent_path else None
 
