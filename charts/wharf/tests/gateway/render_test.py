@@ -304,6 +304,13 @@ def test_clients_and_monitoring_can_be_named(render: Render) -> None:
     ]
 
 
+def test_what_the_pods_may_reach_can_be_named(render: Render) -> None:
+    rules = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/28"}}], "ports": [{"port": 6443}]}]
+    documents = render(f"gateway.networkPolicy.egress={json.dumps(rules)}", gateway=True)
+    spec = documents["NetworkPolicy", "t-gateway"]["spec"]
+    assert (spec["policyTypes"], spec["egress"]) == (["Ingress", "Egress"], rules)
+
+
 def test_the_service_monitor_selects_the_service_with_the_health_port(render: Render) -> None:
     documents = render("gateway.serviceMonitor.enabled=true", apis=("monitoring.coreos.com/v1",), gateway=True)
     wanted = documents["ServiceMonitor", "t-gateway"]["spec"]["selector"]["matchLabels"]
