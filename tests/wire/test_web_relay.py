@@ -245,20 +245,6 @@ def test_interim_responses_go_through_but_for_those_answered_here() -> None:
     assert at.exchange.told == [("inform", 102), ("inform", 103)]
 
 
-def test_interim_responses_without_end_are_a_failure_and_pile_up_nowhere() -> None:
-    at = Stand()
-    for attempt in (1, 2):
-        request = at.start()
-        assert request.on_inform
-        for _ in range(1000):
-            if not request.done:
-                request.on_inform(103, [(b"link", b"x")])
-        assert request.was_reset
-        assert at.exchange.told == [("inform", 103)] * 32 * attempt
-    assert [failure.fault for failure, _ in at.done if failure is not None] == [Fault.PROTOCOL] * 2
-    assert at.relay.replayable, "the client can still be answered"
-
-
 def test_edge_29_a_failure_before_the_head_leaves_the_exchange_and_the_body_is_sent_again() -> None:
     at = Stand(body=True)
     first = at.start()
