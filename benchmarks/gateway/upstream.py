@@ -25,6 +25,13 @@ from benchmarks.gateway.subjects import HOST, LOAD_CORE, LOOPBACK, Pki, launched
 COLLECTION = "/api/v1/namespaces/default/configmaps"
 SMALL, LARGE = f"{COLLECTION}/small", f"{COLLECTION}/large"  # 1 kB and 1 MB
 SIZES = {SMALL: 1024, LARGE: 1024 * 1024}
+# What the gateway asks a server before it trusts it to believe its headers: whom it takes the gateway for.
+REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+REVIEW = {
+    "apiVersion": "authentication.k8s.io/v1",
+    "kind": "SelfSubjectReview",
+    "status": {"userInfo": {"username": "wharf-gateway"}},
+}
 CIPHER = "TLS_AES_128_GCM_SHA256"
 _SOURCE = Path(__file__).parent / "stub"
 
@@ -57,6 +64,7 @@ http {{
     listen {LOOPBACK}:{port} ssl http2 backlog=4096; http2_max_concurrent_streams 100; root {folder}/www;
     ssl_certificate {pki.upstream.cert}; ssl_certificate_key {pki.upstream.key}; ssl_protocols TLSv1.3;
     ssl_conf_command Ciphersuites {CIPHER};
+    location = {REVIEWS} {{ return 201 '{json.dumps(REVIEW)}'; }}
   }}
 }}
 """)
@@ -116,7 +124,13 @@ def stub(pki: Pki) -> Iterator[Stub]:
     program.parent.mkdir(parents=True, exist_ok=True)
     words = [str(find_go(print)), "build", "-trimpath", "-o", str(program), "."]
     subprocess.run(words, cwd=_SOURCE, env=environment(os.environ), check=True)
-    flags = [f"-cert={pki.upstream.cert}", f"-key={pki.upstream.key}", f"-ca={pki.ca}", f"-server-name={HOST}"]
+    flags = [
+        f"-cert={pki.upstream.cert}",
+        f"-key={pki.upstream.key}",
+        f"-ca={pki.ca}",
+        f"-server-name={HOST}",
+        f"-review={json.dumps(REVIEW)}",
+    ]
     command = pinned(LOAD_CORE, [program, *flags])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:

@@ -37,15 +37,16 @@ func main() {
 	key := flag.String("key", "", "its key")
 	ca := flag.String("ca", "", "whom the clients trust")
 	name := flag.String("server-name", "", "what the clients ask for")
+	review := flag.String("review", "", "answer to whoever asks by POST whom the upstream takes them for")
 	streams := flag.Int("streams-max", 100, "streams a connection to the upstream may have (100 is kube-apiserver's)")
 	flag.Parse()
-	if err := run(*listen, *cert, *key, *ca, *name, *streams); err != nil {
+	if err := run(*listen, *cert, *key, *ca, *name, *review, *streams); err != nil {
 		fmt.Fprintln(os.Stderr, "stub:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen, cert, key, ca, name string, streams int) error {
+func run(listen, cert, key, ca, name, review string, streams int) error {
 	pem, err := os.ReadFile(ca)
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func run(listen, cert, key, ca, name string, streams int) error {
 	if err != nil {
 		return err
 	}
-	s := &stub{hub: newHub(), roots: roots, name: name}
+	s := &stub{hub: newHub(review), roots: roots, name: name}
 	address, err := s.hub.serve(listen, pair, streams)
 	if err != nil {
 		return err
