@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wharf.common.clock import FakeClock
 from wharf.common.kube.client import Document, Unreachable
+from wharf.gateway.answers import Answer, Reason
 from wharf.gateway.api.shapes import IdentityMode, TokenMode
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.identity import STRIPPED_NAMES, STRIPPED_PREFIXES, front_proxy_headers, impersonation_headers
 from wharf.gateway.impersonation import Access
 from wharf.gateway.review import AccessReviewer, TokenReviewer
-from wharf.gateway.serve.answers import Answer, Reason
 from wharf.gateway.user import ANONYMOUS, UNKNOWN, User
 from wharf.wire._http import HeaderFilter
 from wharf.wire.rpc import PeerCertificate

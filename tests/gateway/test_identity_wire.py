@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 from gateway.authn_kit import cluster
 from wharf.common.clock import FakeClock
+from wharf.gateway.answers import Answer, send
 from wharf.gateway.authn import Authenticated, Authenticator
 from wharf.gateway.identity import STRIPPED_NAMES, STRIPPED_PREFIXES
-from wharf.gateway.serve.answers import Answer, send
 from wharf.wire._http import HeaderFilter
 from wharf.wire.client import HttpPool, fetch
 from wharf.wire.client_shell import ProtocolName

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from wharf.common.clock import FakeClock
 from wharf.common.kube.client import Document, StatusError, Unreachable
 from wharf.common.kube.status import forbidden, too_many_requests
+from wharf.gateway.answers import Answer
 from wharf.gateway.api.shapes import Authentication, TokenMode
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.identity import front_proxy_headers
 from wharf.gateway.review import TOKENS_MAX, ReviewUnavailable, TokenReviewer, taken_for, token_end
-from wharf.gateway.serve.answers import Answer
 from wharf.gateway.user import User
 from wharf.gateway.verdicts import Crowded, Flights, Verdicts
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from wharf.common.clock import Clock
 from wharf.common.kube import status as kube
+from wharf.gateway.answers import Answer, Reason
 from wharf.gateway.api.shapes import IdentityMode, TokenMode, UpstreamCluster
 from wharf.gateway.bearer import BadToken, Subprotocols, bearer_token, split_subprotocols
 from wharf.gateway.identity import IdentityError, identity_headers, impersonation_headers
 from wharf.gateway.impersonation import Access, BadImpersonation, accesses, effective_user, parse_impersonation
 from wharf.gateway.review import AccessReviewer, ReviewUnavailable, TokenReviewer
-from wharf.gateway.serve.answers import Answer, Reason
 from wharf.gateway.user import ANONYMOUS, UNKNOWN, User
 from wharf.gateway.x509 import BadClientCertificate, CertificateUser, certificate_user
 from wharf.wire.rpc import PeerCertificate

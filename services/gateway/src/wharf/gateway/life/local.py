@@ -25,12 +25,12 @@ from wharf.common.trace import Span, Tracer
 from wharf.gateway.cluster.registry import Registry
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life.certificate import ListenerCertificate
+from wharf.gateway.life.families import process_families
 from wharf.gateway.life.keep import keep
 from wharf.gateway.life.sights import encode_sights
 from wharf.gateway.limits.sharer import Sharer, keeper_of
 from wharf.gateway.limits.shares import Shares
 from wharf.gateway.seen.access_log import AccessLog
-from wharf.gateway.seen.families import process_families
 from wharf.gateway.seen.metrics import RequestMetrics
 from wharf.gateway.seen.sight import see
 from wharf.gateway.serve.handler import Handler

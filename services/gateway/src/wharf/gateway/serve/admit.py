@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from wharf.common.kube import status as kube
 from wharf.common.kube.request_info import BadTarget, parse_request_info
+from wharf.gateway import answers
+from wharf.gateway.answers import Answer, Reason
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.cluster.names import parse_authority
 from wharf.gateway.cluster.tokens import hash_token
 from wharf.gateway.limits.lists import inject_limit, is_unpaged
 from wharf.gateway.limits.outcome import Refused, Ticket, who_asks
-from wharf.gateway.serve import answers
-from wharf.gateway.serve.answers import Answer, Reason
 from wharf.gateway.serve.context import ClientContext, Prepared
 from wharf.gateway.serve.dispatch import dispatch
 from wharf.gateway.serve.flight import Flight

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from wharf.gateway import answers
+from wharf.gateway.answers import Reason
 from wharf.gateway.api.shapes import Key
 from wharf.gateway.authn import Lane
 from wharf.gateway.cluster.pools import Pools
 from wharf.gateway.limits.lists import is_unpaged
-from wharf.gateway.serve import answers
-from wharf.gateway.serve.answers import Reason
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint

@@ -10,11 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from wharf.common.kube.request_shape import RequestInfo
+from wharf.gateway.answers import Answer, internal, send
 from wharf.gateway.api.shapes import IdentityMode, Policy
 from wharf.gateway.authn import Lane
 from wharf.gateway.limits.outcome import FREE, Ticket
 from wharf.gateway.seen.access_log import Record
-from wharf.gateway.serve.answers import Answer, internal, send
 from wharf.gateway.serve.headers import REQUEST_FILTERS
 from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.gateway.upstreams.outliers import Outcome

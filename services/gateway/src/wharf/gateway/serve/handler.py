@@ -12,12 +12,12 @@ from typing import Any, Final
 from wharf.common.clock import boot_seconds
 from wharf.common.log import get_log
 from wharf.common.trace import Kind, Span, Tracer
+from wharf.gateway import answers
 from wharf.gateway.cluster.names import Names, is_address
 from wharf.gateway.cluster.runtime import ClusterRuntime
 from wharf.gateway.config import Network
 from wharf.gateway.seen.access_log import AccessLog, Record
 from wharf.gateway.seen.metrics import RequestMetrics
-from wharf.gateway.serve import answers
 from wharf.gateway.serve.admit import begin, refuse_early
 from wharf.gateway.serve.dispatch import end_stream, expire
 from wharf.gateway.serve.flight import Flight

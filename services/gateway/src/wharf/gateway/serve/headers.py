@@ -8,10 +8,10 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from wharf.gateway.answers import HEADER
 from wharf.gateway.cluster.pools import SERVER_HEADER, Pools
 from wharf.gateway.config import Network
 from wharf.gateway.identity import AUTHORIZATION, STRIPPED_NAMES, STRIPPED_PREFIXES
-from wharf.gateway.serve.answers import HEADER
 from wharf.wire._http import HeaderFilter
 from wharf.wire.relay import REQUEST_ONLY_HERE
 from wharf.wire.web import Exchange, Header

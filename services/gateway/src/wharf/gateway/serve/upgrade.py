@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from wharf.gateway import answers
 from wharf.gateway.cluster.pools import Pools, pool_limits
-from wharf.gateway.serve import answers
 from wharf.gateway.serve.dispatch import dispatch, finish_attempt, give_back, take_server
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
