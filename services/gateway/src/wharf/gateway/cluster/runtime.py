@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from wharf.common.clock import CLOCK
 from wharf.common.kube.client import KubeClient
@@ -38,6 +38,8 @@ from wharf.wire.client_shell import RequestFailed
 from wharf.wire.web import Failure, Fault, ServedConnection
 
 Slices = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+
+STRANGERS_MAX: Final = 16  # upgrades at a time of clients that no server has accepted: each costs it a TLS handshake
 
 _log = get_log("gateway.cluster")
 _generations = itertools.count(1)  # of compiled versions, all clusters'
@@ -73,6 +75,7 @@ class ClusterRuntime:
         self.bytes_in = self.bytes_out = 0
         self.budget = Budget(spec.retry.budget, now())
         self.tokens = TokenBook()
+        self.strangers = asyncio.Semaphore(STRANGERS_MAX)
         self._client = KubeClient(self._review_pool, lambda: self._equipment.own_identity)
         self.prober = Prober(self.members, self._equipment.probe)
         self._compile(spec, None)

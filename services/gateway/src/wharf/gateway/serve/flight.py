@@ -97,9 +97,12 @@ class Flight:
     @property
     def knows_servers(self) -> bool:
         """Whether its client may be told of servers by name, and how they are: it is somebody, nothing is hidden."""
-        if self.lane is Lane.ANONYMOUS or self.cluster.spec.features.hide_server:
-            return False
-        return self.lane is Lane.VOUCHED or self.cluster.tokens.accepted(self.token)
+        return self.is_proven and not self.cluster.spec.features.hide_server
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether its client is somebody: by a certificate or a review, or a server has accepted its token."""
+        return self.lane is Lane.VOUCHED or (self.lane is Lane.TOKEN and self.cluster.tokens.accepted(self.token))
 
     def server_name(self, endpoint: Endpoint) -> str:
         """As its client may know it: empty, not at all."""

@@ -6,6 +6,7 @@ Nothing is repeated: behind the same request somebody may already run a command.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Final
 
 from wharf.gateway import answers
@@ -49,14 +50,15 @@ async def _ask(flight: Flight, endpoint: Endpoint, pools: Pools) -> None:
     ]
     ask = UpgradeAsk(exchange.method, exchange.target, pools.authority, headers)
     try:
-        await open_upgrade(
-            pools.upgrade_target(flight.lane),
-            ask,
-            on_tunnel=lambda head, tunnel: _switch(flight, endpoint, head, tunnel),
-            on_response=lambda status, head, request: _refused(flight, endpoint, status, head, request),
-            limits=pool_limits(cluster.spec),
-            timeout=cluster.spec.timeouts.connect + cluster.spec.timeouts.head,
-        )
+        async with nullcontext() if flight.is_proven else cluster.strangers:
+            await open_upgrade(
+                pools.upgrade_target(flight.lane),
+                ask,
+                on_tunnel=lambda head, tunnel: _switch(flight, endpoint, head, tunnel),
+                on_response=lambda status, head, request: _refused(flight, endpoint, status, head, request),
+                limits=pool_limits(cluster.spec),
+                timeout=cluster.spec.timeouts.connect + cluster.spec.timeouts.head,
+            )
     except RequestFailed as failed:
         flight.task = None
         finish_attempt(flight, endpoint, failed.failure, 0)
