@@ -17,7 +17,7 @@ class Suite:
     options: tuple[str, ...] = ()  # further pytest options
     commands: tuple[tuple[str, ...], ...] = ()  # name of the check, then its words
     test_limit_s: int = 600  # one test that runs longer hangs: it fails, with the stacks of its threads
-    limit_s: int = 900  # a suite that runs longer hangs: it is ended and counts as failed
+    limit_s: int = 1500  # a suite that runs longer hangs: it is ended and counts as failed
     coverage: bool = False
     in_all: bool = True  # part of `make test`
 
@@ -57,8 +57,8 @@ SUITES: tuple[Suite, ...] = (
     Suite("integration", paths=("tests/integration",), options=("-m", "not node and not soak")),
     Suite("faults", paths=("tests/faults",), options=("-m", "not soak", "--ignore=tests/faults/replicated")),
     Suite("replicated", paths=("tests/faults/replicated",), options=("-m", "not soak"), limit_s=1200),
-    Suite("cluster", paths=("tests/cluster",), options=("-m", "not node and not soak"), limit_s=1800),
-    Suite("node", paths=("tests/cluster",), options=("-m", "node"), test_limit_s=900, limit_s=1800),
+    Suite("cluster", paths=("tests/cluster",), options=("-m", "not node and not soak"), limit_s=2400),
+    Suite("node", paths=("tests/cluster",), options=("-m", "node"), test_limit_s=900, limit_s=2400),
     Suite("compose", paths=("tests/compose",), test_limit_s=1200, limit_s=1800, in_all=False),
     Suite("soak", paths=("tests",), options=("-m", "soak"), test_limit_s=6 * 3600, limit_s=6 * 3600, in_all=False),
 )
