@@ -40,7 +40,7 @@ def certificate_user(der: bytes) -> CertificateUser:
         groups = [str(name.value) for name in names.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
         uids = [str(name.value) for name in names.get_attributes_for_oid(_UID)]
         not_after = certificate.not_valid_after_utc.timestamp()
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadClientCertificate("the client certificate cannot be read") from error
     if not common_names or not common_names[-1]:
         raise BadClientCertificate("the client certificate has no common name")

@@ -24,6 +24,8 @@ def check_ca(pem: bytes) -> None:
             basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         except x509.ExtensionNotFound:
             continue  # version 1 roots have no extensions
+        except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+            raise ValueError("a CA certificate (its extensions cannot be read)") from error
         if not basic.ca:
             raise ValueError("a CA certificate (basicConstraints says CA:FALSE)")
 
@@ -41,7 +43,10 @@ def check_token(token: bytes) -> None:
 
 def check_pair(certificate_pem: bytes, key_pem: bytes) -> None:
     """The key must be the leaf certificate's; ValueError otherwise."""
-    leaf = _certificates(certificate_pem)[0].public_key()
+    try:
+        leaf = _certificates(certificate_pem)[0].public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError("the key of a certificate of a known kind") from error
     if leaf.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != _public_key(key_pem):
         raise ValueError("the key of the certificate")
 
@@ -57,7 +62,7 @@ CHECKS: Final[Mapping[str, Callable[[bytes], None]]] = {
 def _certificates(pem: bytes) -> list[Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:  # the latter is no ValueError
         raise ValueError("a PEM certificate") from error
 
 
