@@ -9,12 +9,26 @@ from typing import Any, Final
 import yaml
 
 BYTES_MAX: Final = 4 * 1024 * 1024  # of one file; a Secret or ConfigMap holds 1 MiB at most
+DEPTH_MAX: Final = 64  # levels; the reader's time grows with the square of them
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
     """Plain data only."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if parent is not None and self._depth > DEPTH_MAX:
+            problem = f"nested deeper than {DEPTH_MAX} levels"
+            raise yaml.composer.ComposerError(None, None, problem, parent.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
