@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -106,17 +106,6 @@ def locate(
     if choice.found is not None:
         return choice.found.path
     return build.build([name], version=version, report=report)[name]
-
-
-def locate_all(
-    names: Sequence[str],
-    *,
-    folder: Path | None = None,
-    version: str | None = None,
-    report: Callable[[str], None] = build.to_stderr,
-) -> dict[str, Path]:
-    """`locate` for several programs."""
-    return {name: locate(name, folder=folder, version=version, report=report) for name in names}
 
 
 def _candidates(tool: Recipe, wanted: str | None, folder: Path | None, search_path: bool) -> Iterator[Found]:

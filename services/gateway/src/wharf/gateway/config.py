@@ -88,7 +88,10 @@ class GatewayConfig:
 
     connections_max: int = option(integer(1), 50_000, help="Client connections per process.", group="Limits")
     streams_max: int = option(
-        integer(1, 2**31 - 1), 1000, help="Concurrent requests on one HTTP/2 connection.", group="Limits"
+        integer(1, 2**31 - 1),
+        1000,
+        help="Concurrent requests, watches among them, on one HTTP/2 connection.",
+        group="Limits",
     )
 
     drain_delay: float = option(
@@ -172,7 +175,10 @@ SCHEMA: Final = Schema(
     shape=GatewayConfig,
     program="wharf gateway",
     service="gateway",
-    summary="The layer-7 gateway in front of many kube-apiservers. What is behind it is told by UpstreamClusters.",
+    summary="The layer-7 gateway in front of many kube-apiservers. What is behind it is told by UpstreamClusters, one "
+    "per cluster, from --config-dir or --home-kubeconfig; their changes count at once. To begin: write one document "
+    "(docs/gateway.md has one to copy), `wharf gateway check FILE`, then `wharf gateway --config-dir DIR`; `curl "
+    "127.0.0.1:6442/readyz` says whether it serves.",
     epilog="Besides the server: `wharf gateway convert FILE…` turns KubeGateway's documents into UpstreamClusters, "
     "`wharf gateway check FILE…` says what is wrong with a document, `wharf gateway crd` prints the CRD.",
 )
