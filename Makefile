@@ -37,8 +37,9 @@ proto: ## generate the committed protobuf modules from proto/
 pins: ## resolve requirements/*.in anew (ARGS=--upgrade takes newer releases)
 	@scripts/pin.sh $(ARGS)
 
+# ARGS are for the target that was named, and this one is named seldom.
 build: ## compiled modules, in place, only what changed
-	@$(PYTHON) scripts/build_extensions.py $(ARGS)
+	@$(PYTHON) scripts/build_extensions.py $(if $(filter build,$(MAKECMDGOALS)),$(ARGS))
 
 unit: build ## fast tests, with coverage
 	@$(SUITE) unit $(ARGS)
