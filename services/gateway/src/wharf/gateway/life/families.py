@@ -9,10 +9,10 @@ from wharf.common.metrics import Family, Kind, Sample
 from wharf.gateway.upstreams.choice import ABLE
 
 if TYPE_CHECKING:
+    from wharf.gateway.cluster.registry import Registry
     from wharf.gateway.cluster.runtime import ClusterRuntime
-    from wharf.gateway.life.local import Local
-
-_Labels = tuple[tuple[str, str], ...]
+    from wharf.gateway.seen.access_log import AccessLog
+    from wharf.wire.web_server import WebServer
 
 
 class _Table:
@@ -30,22 +30,24 @@ class _Table:
             yield Family(name, help_, kind, tuple(samples))
 
 
-def process_families(local: Local) -> Iterable[Family]:
-    """All of one process."""
+def process_families(registry: Registry, server: WebServer, access_log: AccessLog, active: int) -> Iterable[Family]:
+    """All of one process. `active`: requests under way."""
     table = _Table()
-    _listener(table, local)
-    for name, runtime in local.registry.runtimes.items():
+    _listener(table, server)
+    table.add("requests_active", "Requests under way.", "gauge", active)
+    table.add("access_log_failed_total", "Lines that could not be written.", "counter", access_log.failed)
+    for name, runtime in registry.runtimes.items():
         _cluster(table, name, runtime)
         _servers(table, name, runtime)
         _limits(table, name, runtime)
-    refused = local.registry.objects.refused
+    refused = registry.objects.refused
     table.add("refused_documents", "Documents that are not served as they stand.", "gauge", len(refused))
     return table.families()
 
 
-def _listener(table: _Table, local: Local) -> None:
-    counters = local.server.counters
-    received, sent = local.server.traffic()
+def _listener(table: _Table, server: WebServer) -> None:
+    counters = server.counters
+    received, sent = server.traffic()
     table.add("client_connections", "Open client connections.", "gauge", counters.connections_open)
     table.add("client_connections_total", "Accepted.", "counter", counters.connections_accepted)
     table.add("client_connections_refused_total", "Beyond the limit.", "counter", counters.connections_refused)
@@ -56,8 +58,6 @@ def _listener(table: _Table, local: Local) -> None:
     table.add("client_abuse_total", "Connections ended by a limit of the protocol.", "counter", counters.abuse)
     table.add("client_bytes_total", "On the wire, by direction.", "counter", received, direction="in")
     table.add("client_bytes_total", "On the wire, by direction.", "counter", sent, direction="out")
-    table.add("requests_active", "Requests under way.", "gauge", len(local.handler.active))
-    table.add("access_log_failed_total", "Lines that could not be written.", "counter", local.access_log.failed)
 
 
 def _cluster(table: _Table, name: str, runtime: ClusterRuntime) -> None:

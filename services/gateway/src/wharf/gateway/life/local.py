@@ -115,7 +115,7 @@ class Local:
         return [encode_sights(see(self._config.instance, self.registry, self._now(), CLOCK.wall_ns() / 1e9))]
 
     def families(self) -> Iterable[Family]:
-        return process_families(self)
+        return process_families(self.registry, self.server, self.access_log, len(self.handler.active))
 
     async def drain(self) -> None:
         self._draining = True
