@@ -18,6 +18,7 @@ from wharf.wire.rpc import Peer
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 KEEPALIVE = b"wharf-ka"
 DRAIN = b"wharf-dr"
+PARTING_SECONDS = 0.25  # that a connection stays after its peer said GOAWAY and has no stream left
 
 _MAX_CONCURRENT_STREAMS = 3
 _INITIAL_WINDOW_SIZE = 4

@@ -122,7 +122,11 @@ class SessionShell(asyncio.Protocol):
             self.closing_since = self._loop.time()
             self.ending(session)
         if session.finished:
-            self.close()
+            self.part(session)
+
+    def part(self, session: WebSession) -> None:
+        """Everything is said."""
+        self.close()
 
     def ending(self, session: WebSession) -> None:
         """The session wants nothing more of the peer; called once."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from wharf.wire._grpc import ServerSession
 from wharf.wire._nghttp2 import SessionError
 from wharf.wire.h1 import open_plain_session
-from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals, open_server_session
+from wharf.wire.h2 import DRAIN, KEEPALIVE, PARTING_SECONDS, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.rpc import Code, Peer
 from wharf.wire.tcp import peer_address
 from wharf.wire.tls import TlsStore, looks_like_tls, peer_certificate
@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._draining = False
         self._stalled_at = 0.0  # 0: the transport takes bytes
         self._closing_at = 0.0
+        self._parting = False
 
     # --- asyncio's callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -178,6 +179,12 @@ class Connection(asyncio.Protocol):
         if session.violation is not None:
             self._host.counters.abuse += 1
             log.warning("%s is disconnected: %s", self.peer.address, session.violation)
+        elif session.goaway_received:
+            # What the peer sent behind its GOAWAY is still answered; closing with it unread would reset the connection.
+            if not self._parting:
+                self._parting = True
+                self._loop.call_later(PARTING_SECONDS, self.close)
+            return
         self.close()
 
     def _arm(self, due: float) -> None:

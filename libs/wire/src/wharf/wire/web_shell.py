@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wharf.wire.h2 import DRAIN, KEEPALIVE, PREFACE, Step, Vitals
+from wharf.wire.h2 import DRAIN, KEEPALIVE, PARTING_SECONDS, PREFACE, Step, Vitals
 from wharf.wire.rpc import Peer
 from wharf.wire.server_tls import DynamicTls, chosen_identity
 from wharf.wire.session_shell import SessionShell
@@ -77,6 +77,7 @@ class WebConnection(SessionShell):
         self._opened_at = self._active_at = loop.time()
         self._head_since: float | None = None  # HTTP/1.1: a request that has begun, its head not whole yet
         self._draining = False
+        self._parting = False
         self._leaving = False  # no stream is taken any more: an end from our side
 
     # --- asyncio's callbacks
@@ -103,6 +104,14 @@ class WebConnection(SessionShell):
             self._active_at = self._loop.time()
             between = self._http1.held > 0 and self._http1.open_streams == 0
             self._head_since = (self._head_since or self._active_at) if between else None
+
+    def part(self, session: WebSession) -> None:
+        """As a gRPC server's connection (shell.py): a peer that said GOAWAY is listened to for a moment longer."""
+        if self._http2 is None or not self._http2.goaway_received or session.violation is not None:
+            self.close()
+        elif not self._parting:
+            self._parting = True
+            self._loop.call_later(PARTING_SECONDS, self.close)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._host.forget(self)
