@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             self._host.counters.abuse += 1
             log.warning("%s is disconnected: %s", self.peer.address, session.violation)
         elif session.goaway_received:
-            # What the peer sent behind its GOAWAY is still answered; closing with it unread would reset the connection.
+            # What the peer sends behind its GOAWAY is still read: left unread it would turn the end into a reset.
             if not self._parting:
                 self._parting = True
                 self._loop.call_later(PARTING_SECONDS, self.close)
