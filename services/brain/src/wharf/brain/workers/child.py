@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import pickle
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import cast
 
 from wharf.brain.config import BrainConfig
-from wharf.common import report
+from wharf.common import handing, report
+from wharf.common.handing import start_worker
 from wharf.common.log import get_log
 from wharf.common.metrics import Family
-
-WORD: Final = "worker-of"
-_PR_SET_PDEATHSIG: Final = 1
 
 _log = get_log("brain.workers")
 
@@ -112,36 +107,18 @@ def start(handed: Callable[[int, int, int], Handed], page: int, lock: int, worke
     bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setblocking(False)
-    papers = os.memfd_create("worker", os.MFD_CLOEXEC)
     try:
-        os.write(papers, pickle.dumps(handed(page, bell, theirs.fileno())))
-        os.lseek(papers, 0, os.SEEK_SET)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wharf.brain", WORD, str(papers)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(papers, page, bell, theirs.fileno(), lock),
-        )
+        papers = handed(page, bell, theirs.fileno())
+        process = start_worker("wharf.brain", papers, (page, bell, theirs.fileno(), lock))
     except BaseException:
         os.close(bell)
         ours.close()
         raise
     finally:
-        os.close(papers)
         theirs.close()
     return Child(process, bell, ours, worker)
 
 
-class _Prctl(Protocol):
-    def prctl(self, option: int, number: int) -> int: ...
-
-
 def taken(argv: Sequence[str]) -> Handed | None:
-    """In a process that was started as a worker: what it was handed, and it ends with its parent from now on."""
-    if list(argv[:1]) != [WORD] or len(argv) != 2 or not argv[1].isdecimal():
-        return None
-    with os.fdopen(int(argv[1]), "rb") as papers:
-        handed = cast(Handed, pickle.load(papers))  # noqa: S301  nobody but the parent has written it
-    cast(_Prctl, ctypes.CDLL(None)).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != handed.parent:
-        raise SystemExit(1)  # it went before the kernel was told
-    return handed
+    """In a process that was started as a worker: what it was handed; see common.handing."""
+    return cast("Handed | None", handing.taken(argv))

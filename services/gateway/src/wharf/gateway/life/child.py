@@ -1,31 +1,25 @@
 """A worker process as the supervisor has it, and what it is handed.
 
-It is the same program, started anew, told by a page of memory instead of flags. It ends with the one that started it:
-the kernel kills it, also when that one is killed.
+How it comes to be, and that it ends with the one that started it, is common.handing's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import pickle
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import cast
 
-from wharf.common import report
+from wharf.common import handing, report
+from wharf.common.handing import start_worker
 from wharf.common.log import get_log
 from wharf.common.metrics import Family
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life.line import HEAD, BadFrame, Word, parse_head
-
-WORD: Final = "worker-of"
-_PR_SET_PDEATHSIG: Final = 1
 
 _log = get_log("gateway.workers")
 
@@ -119,37 +113,17 @@ def start(config: GatewayConfig, worker: int, shares: str, environment: Mapping[
     """A new worker. OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setblocking(False)
-    papers = os.memfd_create("worker", os.MFD_CLOEXEC)
     try:
         handed = Handed(config, worker, os.getpid(), theirs.fileno(), shares, config.workers)
-        os.write(papers, pickle.dumps(handed))
-        os.lseek(papers, 0, os.SEEK_SET)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wharf.gateway", WORD, str(papers)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(papers, theirs.fileno()),
-            env=dict(environment),
-        )
+        process = start_worker("wharf.gateway", handed, (theirs.fileno(),), environment)
     except BaseException:
         ours.close()
         raise
     finally:
-        os.close(papers)
         theirs.close()
     return Child(process, ours, worker)
 
 
-class _Prctl(Protocol):
-    def prctl(self, option: int, number: int) -> int: ...
-
-
 def taken(argv: Sequence[str]) -> Handed | None:
-    """In a process that was started as a worker: what it was handed, and it ends with its parent from now on."""
-    if list(argv[:1]) != [WORD] or len(argv) != 2 or not argv[1].isdecimal():
-        return None
-    with os.fdopen(int(argv[1]), "rb") as papers:
-        handed = cast(Handed, pickle.load(papers))  # noqa: S301  nobody but the parent has written it
-    cast(_Prctl, cast(Any, ctypes.CDLL(None))).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != handed.parent:
-        raise SystemExit(1)  # it went before the kernel was told
-    return handed
+    """In a process that was started as a worker: what it was handed; see common.handing."""
+    return cast("Handed | None", handing.taken(argv))
