@@ -28,6 +28,7 @@ LOOPBACK = "127.0.0.1"
 READY_SECONDS = 60.0
 _END_SECONDS = 30.0
 _POLL_SECONDS = 0.005
+_given: set[int] = set()  # ports handed out by this process: they may not be bound yet
 
 
 def lasting_port() -> int:
@@ -36,9 +37,13 @@ def lasting_port() -> int:
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(12_000, low) if low > 13_000 else 0
+        if port in _given:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind((LOOPBACK, port))
-            return int(probe.getsockname()[1])
+            port = int(probe.getsockname()[1])
+            _given.add(port)
+            return port
 
 
 def tree(pid: int) -> list[int]:
