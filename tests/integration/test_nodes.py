@@ -223,16 +223,20 @@ def test_an_operator_hands_leadership_over(cluster: BrainCluster) -> None:
 
 def test_etcdctl_moves_the_leader(cluster: BrainCluster) -> None:
     leader = cluster.wait_leader()
-    _until(lambda: _in_session(leader) == len(cluster.nodes) - 1)  # who is not there is not told to keep off
     target = cluster.others(leader)[0]
     status = target.status()
     assert status is not None
     member = f"{status.header.member_id:x}"
     refused = Ctl("3.6", target.address).run("move-leader", member)
     assert refused.returncode != 0
-    moved = Ctl("3.6", leader.address).run("move-leader", member)
-    assert moved.returncode == 0, moved.stderr
-    assert cluster.wait_leader(other_than=leader) is target
+    for _ in range(3):  # the third is told to keep off, and may hear of it late on a busy machine: then it is quicker
+        _until(lambda: _in_session(leader) == len(cluster.nodes) - 1)  # noqa: B023
+        moved = Ctl("3.6", leader.address).run("move-leader", member)
+        assert moved.returncode == 0, moved.stderr
+        leader = cluster.wait_leader(other_than=leader)
+        if leader is target:
+            return
+    pytest.fail("the leader named did not lead in three moves")
 
 
 def _in_session(leader: BrainNode) -> int:
