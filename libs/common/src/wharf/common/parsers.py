@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -180,6 +181,24 @@ def parse_url(text: str, schemes: Sequence[str] = ()) -> Url:
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     return Url(parts.scheme, host, port, parts.path, parts.query, user, password, text)
+
+
+def check_listen_url(flag: str, url: Url) -> None:
+    """A URL to listen on is scheme://host:port with an IP address or localhost for host; ValueError names the flag."""
+    if url.port is None:
+        raise ValueError(f"--{flag}: {url.text} needs a port")
+    if url.path not in ("", "/") or url.query or url.user is not None:
+        raise ValueError(f"--{flag}: {url.text} must be scheme://host:port and nothing more")
+    if url.host != "localhost":
+        try:
+            ip_address(url.host)
+        except ValueError:
+            raise ValueError(f"--{flag}: {url.text} must name an IP address or localhost to listen on") from None
+
+
+def is_loopback(url: Url) -> bool:
+    """Whether a URL that `check_listen_url` let pass can be reached from this machine only."""
+    return url.host == "localhost" or ip_address(url.host).is_loopback
 
 
 # --- the rest, and the parser objects -------------------------------------------------------------------------------

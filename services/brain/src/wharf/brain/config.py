@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +26,10 @@ from wharf.common.parsers import (
     BadValue,
     Parser,
     Url,
+    check_listen_url,
     choice,
     integer,
+    is_loopback,
     parse_bool,
     parse_duration,
     urls,
@@ -272,7 +273,7 @@ class BrainConfig:
             ("listen-metrics-urls", self.listen_metrics_urls),
         ):
             for url in found:
-                _check_listen_url(flag, url)
+                check_listen_url(flag, url)
         self._check_nodes()
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("--cert-file and --key-file must be given together")
@@ -310,7 +311,7 @@ class BrainConfig:
         if self.replicated:  # otherwise they are what an etcd had before, and mean nothing
             urls = (*self.listen_peer_urls, *self.initial_advertise_peer_urls)
             for url in self.listen_peer_urls:
-                _check_listen_url("listen-peer-urls", url)
+                check_listen_url("listen-peer-urls", url)
             if len({url.scheme for url in urls}) != 1:
                 raise ValueError("--listen-peer-urls and --initial-advertise-peer-urls must all be http or all https")
             if not self.unsafe_no_peer_tls and (open_ := exposed(self.listen_peer_urls)):
@@ -370,23 +371,7 @@ class BrainConfig:
 
 def exposed(found: Sequence[Url]) -> tuple[str, ...]:
     """Those of these listen URLs that are plain and can be reached from other machines."""
-    return tuple(
-        url.text
-        for url in found
-        if url.scheme == "http" and url.host != "localhost" and not ip_address(url.host).is_loopback
-    )
-
-
-def _check_listen_url(flag: str, url: Url) -> None:
-    if url.port is None:
-        raise ValueError(f"--{flag}: {url.text} needs a port")
-    if url.path not in ("", "/") or url.query or url.user is not None:
-        raise ValueError(f"--{flag}: {url.text} must be scheme://host:port and nothing more")
-    if url.host != "localhost":
-        try:
-            ip_address(url.host)
-        except ValueError:
-            raise ValueError(f"--{flag}: {url.text} must name an IP address or localhost to listen on") from None
+    return tuple(url.text for url in found if url.scheme == "http" and not is_loopback(url))
 
 
 def parse_retention(mode: str, text: str) -> Retention:

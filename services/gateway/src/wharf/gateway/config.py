@@ -10,12 +10,24 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 
 from wharf.common.config import Loaded, Schema, load, option
-from wharf.common.parsers import DURATION, PATH, STRING, STRINGS, Url, choice, integer, number, urls
+from wharf.common.parsers import (
+    DURATION,
+    PATH,
+    STRING,
+    STRINGS,
+    Url,
+    check_listen_url,
+    choice,
+    integer,
+    is_loopback,
+    number,
+    urls,
+)
 
 _LISTEN = urls("http", "https")
 _NETWORKS = "trusted-proxies"
@@ -131,9 +143,9 @@ class GatewayConfig:
             raise ValueError("--nats-cert-file and --nats-key-file must be given together")
         for flag, found in (("listen", self.listen), ("health-listen", self.health_listen)):
             for url in found:
-                _check_listen_url(flag, url)
+                check_listen_url(flag, url)
         for url in self.listen:
-            if url.scheme == "http" and not _loopback(url):
+            if url.scheme == "http" and not is_loopback(url):
                 raise ValueError(
                     f"--listen: {url.text} would take credentials in the clear from other machines: use https"
                 )
@@ -153,22 +165,6 @@ class GatewayConfig:
     @property
     def proxies(self) -> tuple[Network, ...]:
         return tuple(ip_network(text) for text in self.trusted_proxies)
-
-
-def _loopback(url: Url) -> bool:
-    return url.host == "localhost" or ip_address(url.host).is_loopback
-
-
-def _check_listen_url(flag: str, url: Url) -> None:
-    if url.port is None:
-        raise ValueError(f"--{flag}: {url.text} needs a port")
-    if url.path not in ("", "/") or url.query or url.user is not None:
-        raise ValueError(f"--{flag}: {url.text} must be scheme://host:port and nothing more")
-    if url.host != "localhost":
-        try:
-            ip_address(url.host)
-        except ValueError:
-            raise ValueError(f"--{flag}: {url.text} must name an IP address or localhost to listen on") from None
 
 
 SCHEMA: Final = Schema(
