@@ -11,7 +11,8 @@ from brain.faulty import FaultyEngine, ask, fill, running, submit
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Table
 from wharf.brain.errors import BrainError, Compacted, CorruptStore, FutureRevision, NoSpace, Stopped
-from wharf.brain.store.alarms import CORRUPT, NOSPACE
+from wharf.brain.store.alarms import CORRUPT, NOSPACE, Alarm
+from wharf.brain.store.keys import ALARM_PREFIX, encode_u64
 from wharf.brain.store.shapes import (
     Committed,
     Compare,
@@ -257,19 +258,83 @@ def test_a_transaction_counts_its_dearer_branch_even_if_it_is_not_taken() -> Non
     run(body, QUOTA)
 
 
-def test_a_corrupt_alarm_refuses_everything_but_its_disarming() -> None:
+def test_a_put_in_a_nested_transaction_counts() -> None:
+    """As in etcd 3.7; releases before it look at the outer operations only."""
+
     async def body(store: Store) -> None:
+        with pytest.raises(NoSpace):
+            await submit(store, TxnOp((), (TxnOp((), (PutOp(b"x", b"v" * 5000),), ()),), ()))
+        assert store.alarms() == (NOSPACE,)
+
+    run(body, QUOTA)
+
+
+def test_an_alarm_in_the_record_of_an_older_release_is_of_this_member() -> None:
+    async def body(store: Store) -> None:
+        record = (ALARM_PREFIX + NOSPACE.encode(), encode_u64(0))
+        await ask(store.write_meta, [record])
+        store.present.load()
+        assert store.raised_alarms() == (Alarm(NOSPACE, store.member_id),)
+        await ask(store.set_alarm, NOSPACE, False)
+        assert store.present.meta(record[0]) is None
+        store.present.load()
+        assert store.raised_alarms() == ()
+
+    run(body)
+
+
+def test_a_corrupt_alarm_refuses_writes_until_it_is_disarmed() -> None:
+    async def body(store: Store) -> None:
+        lease = await ask(store.leases.grant, 0, 10)
+        await submit(store, PutOp(b"a", b"1", lease.lease_id))
         await ask(store.set_alarm, CORRUPT, True)
-        with pytest.raises(CorruptStore):
-            await submit(store, PutOp(b"a", b""))
-        with pytest.raises(CorruptStore):
-            store.range(RangeOp(b"a"))
+        for write in (PutOp(b"a", b""), DeleteOp(b"a"), TxnOp((), (PutOp(b"b", b""),), ())):
+            with pytest.raises(CorruptStore):
+                await submit(store, write)
         with pytest.raises(CorruptStore):
             await ask(store.compact, 1, False)
         with pytest.raises(CorruptStore):
             await ask(store.leases.grant, 0, 10)
+        with pytest.raises(CorruptStore):
+            await ask(store.leases.revoke, lease.lease_id)
         await ask(store.set_alarm, CORRUPT, False)
-        assert (await submit(store, PutOp(b"a", b""))).revision == 2
+        assert (await submit(store, PutOp(b"a", b""))).revision == 3
+
+    run(body)
+
+
+def test_a_corrupt_alarm_refuses_the_transactions_of_kube_apiserver() -> None:
+    async def body(store: Store) -> None:
+        create = rpc.TxnRequest(
+            compare=[rpc.Compare(key=b"a", target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, mod_revision=0)],
+            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=b"a", value=b"1"))],
+            failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=b"a"))],
+        ).SerializeToString()
+        refused: list[BrainError] = []
+        await ask(store.set_alarm, CORRUPT, True)
+        assert store.submit_fast(create, lambda _: None, refused.append)
+        assert [type(error) for error in refused] == [CorruptStore]
+        await ask(store.set_alarm, CORRUPT, False)
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        assert store.submit_fast(create, answered.set_result, refused.append)
+        assert rpc.TxnResponse.FromString(await answered).succeeded
+
+    run(body)
+
+
+def test_reads_and_renewals_go_on_under_a_corrupt_alarm() -> None:
+    async def body(store: Store) -> None:
+        lease = await ask(store.leases.grant, 0, 10)
+        await submit(store, PutOp(b"a", b"1", lease.lease_id))
+        await ask(store.set_alarm, CORRUPT, True)
+        assert store.range(RangeOp(b"a")).count == 1
+        assert store.range_fast(rpc.RangeRequest(key=b"a").SerializeToString())
+        assert (await submit(store, TxnOp((), (RangeOp(b"a"),), ()))).revision == 2
+        assert await ask(store.leases.keep_alive, lease.lease_id) == 10
+        leases = store.leases
+        left = await ask(leases.tell, lambda: leases.time_to_live(lease.lease_id))
+        assert left.keys == (b"a",)
+        assert await ask(leases.tell, leases.list) == [lease.lease_id]
 
     run(body)
 

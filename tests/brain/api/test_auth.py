@@ -11,6 +11,7 @@ from brain.api.authkit import Users, both, read
 from brain.api.harness import AUTH, KV, Server, run
 from google.protobuf.message import Message
 from wharf.brain.api.pb import authpb, rpc
+from wharf.brain.auth.rules import Rules
 from wharf.brain.auth.shapes import ROOT, Access, Permission, Role
 from wharf.brain.errors import (
     AuthFailed,
@@ -19,6 +20,7 @@ from wharf.brain.errors import (
     InvalidAuthManagement,
     InvalidAuthToken,
     NoPasswordUser,
+    PermissionDenied,
     PermissionNotGiven,
     PermissionNotGranted,
     RoleEmpty,
@@ -33,8 +35,8 @@ from wharf.brain.errors import (
 )
 
 CHANGE_PASSWORD = "UserChangePassword"
-BAD_ACCESS = authpb.Permission(key=b"k")
-BAD_ACCESS.MergeFromString(b"\x08\x07")
+UNKNOWN_ACCESS = authpb.Permission(key=b"k")
+UNKNOWN_ACCESS.MergeFromString(b"\x08\x07")
 
 
 def test_a_fresh_store_has_no_users_and_asks_nobody() -> None:
@@ -69,7 +71,6 @@ def test_a_fresh_store_has_no_users_and_asks_nobody() -> None:
         ("RoleGet", rpc.AuthRoleGetRequest(role="x"), RoleNotFound),
         ("RoleDelete", rpc.AuthRoleDeleteRequest(role="x"), RoleNotFound),
         ("RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="u"), PermissionNotGiven),
-        ("RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="u", perm=BAD_ACCESS), InvalidAuthManagement),
         ("RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="u", perm=read(b"")), InvalidAuthManagement),
         ("RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="x", perm=read(b"k")), RoleNotFound),
         ("RoleRevokePermission", rpc.AuthRoleRevokePermissionRequest(role="u", key=b"x"), PermissionNotGranted),
@@ -79,6 +80,22 @@ def test_refusals(method: str, request_: Message, error: type[BrainError]) -> No
     async def scenario(server: Server) -> None:
         await Users(server).add("u")
         assert await server.client.refused(AUTH + method, request_) == (error.code, error.text)
+
+    run(scenario)
+
+
+def test_a_permission_of_an_unknown_type_is_kept_and_grants_nothing() -> None:
+    async def scenario(server: Server) -> None:
+        users = Users(server)
+        await users.add("u", read(b"a"))
+        await users.do("RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="u", perm=UNKNOWN_ACCESS))
+        role = await server.client.ask(AUTH + "RoleGet", rpc.AuthRoleGetRequest(role="u"), rpc.AuthRoleGetResponse)
+        assert [(perm.key, perm.permType) for perm in role.perm] == [(b"a", authpb.Permission.READ), (b"k", 7)]
+        rules = Rules(server.api.auth.state.users, server.api.auth.state.roles)
+        rules.require("u", Access.READ, b"a")
+        for access in (Access.READ, Access.WRITE):
+            with pytest.raises(PermissionDenied):
+                rules.require("u", access, b"k")
 
     run(scenario)
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+from brain.api.harness import MAINTENANCE, Server, run
 from wharf.brain.api.health import Checks, HealthPages, Page
+from wharf.brain.api.pb import rpc
 from wharf.brain.errors import Stopped
+from wharf.brain.store.shapes import RangeOp
 
 
 class Fixture:
+    """Probes of a store that reads well, whatever alarms are raised; `broken`: it refuses reads."""
+
     def __init__(self) -> None:
         self.alarms: list[str] = []
         self.broken = False
@@ -58,11 +63,31 @@ def test_a_store_that_cannot_be_read_is_unhealthy(server: Fixture) -> None:
         assert b"[-]serializable_read failed: etcdserver: server stopped\n" in page.body
 
 
-def test_corruption_is_alive_but_not_ready(server: Fixture) -> None:
-    server.alarms = ["CORRUPT"]
-    assert server.get("/livez").status == 200
-    assert b"[-]data_corruption failed: alarm activated: CORRUPT" in server.get("/readyz").body
-    assert server.get("/readyz", "exclude=data_corruption").status == 200
+def test_corruption_is_alive_but_not_ready() -> None:
+    """On a real store, because what it refuses under the alarm decides."""
+
+    async def scenario(server: Server) -> None:
+        store = server.node.store
+        checks = Checks(store.alarms, lambda: store.range(RangeOp(b"health")), lambda: False)
+        pages = HealthPages(checks, {}, lambda *_: None)
+
+        def get(path: str, query: str = "") -> Page:
+            page = pages.page("GET", path, query)
+            assert page is not None
+            return page
+
+        assert get("/readyz").status == 200
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=store.member_id, alarm=rpc.CORRUPT)
+        await server.client.ask(MAINTENANCE + "Alarm", request, rpc.AlarmResponse)
+        assert get("/livez").status == 200
+        assert get("/readyz").body == (
+            b"[-]data_corruption failed: alarm activated: CORRUPT\n"
+            b"[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\n\n"
+        )
+        assert get("/readyz", "exclude=data_corruption").status == 200
+        assert get("/health").status == 503
+
+    run(scenario)
 
 
 def test_draining_is_alive_but_not_ready(server: Fixture) -> None:

@@ -36,8 +36,11 @@ def test_status_leads_itself_and_has_a_version_kube_apiserver_trusts() -> None:
     run(scenario)
 
 
-async def alarm(server: Server, action: int, kind: int = rpc.NOSPACE) -> list[tuple[int, int]]:
-    request = rpc.AlarmRequest(memberID=server.node.store.member_id, alarm=kind)  # type: ignore[arg-type]
+async def alarm(
+    server: Server, action: int, kind: int = rpc.NOSPACE, member: int | None = None
+) -> list[tuple[int, int]]:
+    member = server.node.store.member_id if member is None else member
+    request = rpc.AlarmRequest(memberID=member, alarm=kind)  # type: ignore[arg-type]
     request.action = action  # type: ignore[assignment]
     answer = await server.client.ask(MAINTENANCE + "Alarm", request, rpc.AlarmResponse)
     return [(member.memberID, member.alarm) for member in answer.alarms]
@@ -61,14 +64,33 @@ def test_alarms_are_raised_listed_and_disarmed() -> None:
     run(scenario)
 
 
-def test_alarms_of_others_are_not_ours() -> None:
+@pytest.mark.parametrize("member", [0, 4, 2**64 - 1])
+def test_an_alarm_may_be_raised_for_any_member_id(member: int) -> None:
     async def scenario(server: Server) -> None:
-        request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=4, alarm=rpc.NOSPACE)
-        answer = await server.client.ask(MAINTENANCE + "Alarm", request, rpc.AlarmResponse)
-        assert list(answer.alarms) == []
-        assert server.node.store.alarms() == ()
+        own = server.node.store.member_id
+        assert await alarm(server, rpc.AlarmRequest.DEACTIVATE, member=member) == []
+        assert await alarm(server, rpc.AlarmRequest.ACTIVATE, member=member) == [(member, rpc.NOSPACE)]
+        assert await alarm(server, rpc.AlarmRequest.ACTIVATE) == [(own, rpc.NOSPACE)]
+        assert set(await alarm(server, rpc.AlarmRequest.GET)) == {(member, rpc.NOSPACE), (own, rpc.NOSPACE)}
+        status = await server.client.ask(MAINTENANCE + "Status", rpc.StatusRequest(), rpc.StatusResponse)
+        other = f"memberID:{member} alarm:NOSPACE " if member else "alarm:NOSPACE "
+        assert set(status.errors) == {other, f"memberID:{own} alarm:NOSPACE "}
+        assert await alarm(server, rpc.AlarmRequest.DEACTIVATE) == [(own, rpc.NOSPACE)]
+        refused = await server.client.refused(KV + "Put", rpc.PutRequest(key=b"k"))
+        assert refused == (NoSpace.code, NoSpace.text)
+        assert await alarm(server, rpc.AlarmRequest.DEACTIVATE, member=member) == [(member, rpc.NOSPACE)]
+        await server.put(b"k")
 
     run(scenario)
+
+
+def test_the_alarm_of_the_quota_is_raised_for_this_member() -> None:
+    async def scenario(server: Server) -> None:
+        refused = await server.client.refused(KV + "Put", rpc.PutRequest(key=b"k", value=bytes(100_000)))
+        assert refused == (NoSpace.code, NoSpace.text)
+        assert await alarm(server, rpc.AlarmRequest.GET) == [(server.node.store.member_id, rpc.NOSPACE)]
+
+    run(scenario, quota_bytes=50_000)
 
 
 def test_hashes_follow_the_data() -> None:

@@ -48,7 +48,7 @@ def test_a_range_is_permitted_if_every_key_in_it_is(
 ) -> None:
     asked = interval(key, range_end)
     wanted = [each for each in KEYS if inside(each, asked)] or [key]
-    counting = [each for each in granted if (each.access.reads if access is READ else each.access.writes)]
+    counting = [each for each in granted if (each.reads if access is READ else each.writes)]
     permitted = all(any(inside(each, interval(one.key, one.range_end)) for one in counting) for each in wanted)
     if asked[1] is None:  # no list of keys reaches the end
         permitted = permitted and any(one.range_end == b"\0" for one in counting)

@@ -218,15 +218,18 @@ def test_a_stream_without_watchers_has_no_progress() -> None:
     run(body)
 
 
-def test_a_compacted_watcher_does_not_hold_up_the_others_progress() -> None:
+def test_a_compacted_watcher_withholds_progress_until_it_is_canceled() -> None:
     async def body(store: Store, hub: Hub) -> None:
         for value in (b"1", b"2", b"3"):
             await submit(store, PutOp(b"a", value))
         await ask(store.compact, 4, False)
         client = Client(hub)
-        client.watch(WatchSpec(b"a", start_revision=2))
+        compacted = client.watch(WatchSpec(b"a", start_revision=2))
         client.watch(WatchSpec(b"a"))
         await settle(hub)
+        client.stream.progress()
+        assert client.progress() == []
+        client.stream.cancel(compacted)
         client.stream.progress()
         assert client.progress() == [4]
 

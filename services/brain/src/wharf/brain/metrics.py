@@ -126,8 +126,9 @@ def server_families(store: Store, cluster: Cluster) -> Iterator[Family]:
         1,
         server_id=member,
     )
-    for alarm in store.alarms():
-        yield one("etcd_debugging_server_alarms", "Active alarms.", "gauge", 1, server_id=member, alarm_type=alarm)
+    for alarm in store.raised_alarms():
+        of = f"{alarm.member_id:x}"
+        yield one("etcd_debugging_server_alarms", "Active alarms.", "gauge", 1, server_id=of, alarm_type=alarm.name)
 
 
 def store_families(store: Store, quota_bytes: int) -> Iterator[Family]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from google.protobuf.message import Message
 from wharf.brain.api import decode
@@ -53,11 +53,7 @@ _log = get_log("brain.auth")
 _SERVICE = "/etcdserverpb.Auth/"
 _NAME_SHOWN: Final = 64  # characters of a name that nobody here vouches for, in the log
 _ROOT_PERMISSION: Final = Permission(Access.READWRITE, b"", OPEN_END)  # what etcd shows for the root role
-_ACCESS: Final = {
-    Access.READ: authpb.Permission.READ,
-    Access.WRITE: authpb.Permission.WRITE,
-    Access.READWRITE: authpb.Permission.READWRITE,
-}
+_KNOWN_ACCESS: Final = frozenset(map(int, Access))
 
 
 class AuthApi:
@@ -196,10 +192,8 @@ class AuthApi:
         if not request.HasField("perm"):
             raise PermissionNotGiven
         wanted = request.perm
-        try:
-            access = Access(wanted.permType)
-        except ValueError:
-            raise InvalidAuthManagement from None
+        number = int(wanted.permType)
+        access = Access(number) if number in _KNOWN_ACCESS else number
         self._change(call, GrantPermission(request.name, Permission(access, wanted.key, wanted.range_end)))
 
     def role_revoke_permission(self, data: bytes, call: Call) -> None:
@@ -227,7 +221,7 @@ class AuthApi:
 
 def _message(permission: Permission) -> authpb.Permission:
     return authpb.Permission(
-        permType=_ACCESS[permission.access],
+        permType=cast(authpb.Permission.Type.ValueType, int(permission.access)),
         key=permission.key,
         range_end=permission.range_end,
     )

@@ -31,7 +31,7 @@ class Checks:
     """What health is made of."""
 
     alarms: Callable[[], Iterable[str]]  # active ones, by etcd's names
-    read: Callable[[], None]  # one read; raises what a client would get
+    read: Callable[[], object]  # one read; raises what a client would get
     draining: Callable[[], bool]  # on the way out: alive, but no longer ready
     unready: Callable[[], str] = lambda: ""  # why clients should ask another node, empty: they need not
 

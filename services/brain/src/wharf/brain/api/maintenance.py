@@ -26,7 +26,7 @@ from wharf.brain.errors import (
     UnknownMethod,
     WrongDowngradeVersionFormat,
 )
-from wharf.brain.store.alarms import CORRUPT, NOSPACE
+from wharf.brain.store.alarms import CORRUPT, NOSPACE, Alarm
 from wharf.brain.store.hashing import hash_all, hash_kv
 from wharf.common.log import get_log
 from wharf.wire.rpc import Call, Method
@@ -78,7 +78,7 @@ class MaintenanceApi:
         call.reply(self._header(store.revision) + body.SerializeToString())
 
     def _errors(self) -> list[str]:
-        found = [f"memberID:{self._store.member_id} alarm:{alarm} " for alarm in self._store.alarms()]
+        found = [f"{_member_field(alarm.member_id)}alarm:{alarm.name} " for alarm in self._store.raised_alarms()]
         return found if self._node.cluster.leader_id else [*found, NoLeader.text]
 
     def move_leader(self, data: bytes, call: Call) -> None:
@@ -106,17 +106,15 @@ class MaintenanceApi:
             raise WrongDowngradeVersionFormat
 
     def alarm(self, data: bytes, call: Call) -> None:
-        """List, raise or disarm. An alarm of another member, or one that is as wanted already, changes nothing."""
+        """List, raise or disarm, for any member id, as in etcd; disarming what is not raised changes nothing."""
         request = decode.parse(rpc.AlarmRequest, data)
         if request.action == rpc.AlarmRequest.GET:
             call.reply(self._alarms_response(self._raised(request.alarm)))
             return
         name = _ALARMS.get(request.alarm)
         raised = request.action == rpc.AlarmRequest.ACTIVATE
-        if name is None or request.memberID not in [member.member_id for member in self._node.cluster.members()]:
-            call.reply(self._alarms_response(()))
-            return
-        if not raised and name not in self._store.alarms():
+        alarm = Alarm(name or "", request.memberID)
+        if name is None or not (raised or alarm in self._store.raised_alarms()):
             call.reply(self._alarms_response(()))
             return
 
@@ -124,16 +122,16 @@ class MaintenanceApi:
             if error is not None:
                 fail(call, error)
             else:
-                call.reply(self._alarms_response((name,)))
+                call.reply(self._alarms_response((alarm,)))
 
-        self._store.set_alarm(name, raised, done)
+        self._store.set_alarm(name, raised, done, request.memberID)
 
-    def _raised(self, wanted: int) -> tuple[str, ...]:
-        names = self._store.alarms()
-        return names if wanted == rpc.NONE else tuple(name for name in names if name == _ALARMS.get(wanted))
+    def _raised(self, wanted: int) -> Iterable[Alarm]:
+        raised = self._store.raised_alarms()
+        return raised if wanted == rpc.NONE else [alarm for alarm in raised if alarm.name == _ALARMS.get(wanted)]
 
-    def _alarms_response(self, names: Iterable[str]) -> bytes:
-        members = [rpc.AlarmMember(memberID=self._store.member_id, alarm=rpc.AlarmType.Value(name)) for name in names]
+    def _alarms_response(self, alarms: Iterable[Alarm]) -> bytes:
+        members = [rpc.AlarmMember(memberID=each.member_id, alarm=rpc.AlarmType.Value(each.name)) for each in alarms]
         return self._header(self._store.revision) + rpc.AlarmResponse(alarms=members).SerializeToString()
 
     def defragment(self, data: bytes, call: Call) -> None:
@@ -177,3 +175,8 @@ class MaintenanceApi:
         decode.parse_message(rpc.SnapshotRequest, data)
         stream = SnapshotStream(self._store.engine.backup, self._node.spool, CLUSTER_VERSION, call)
         self._tasks.run(call, stream.run)
+
+
+def _member_field(member_id: int) -> str:
+    """As Go's text form of a message has it: a zero is left out."""
+    return f"memberID:{member_id} " if member_id else ""

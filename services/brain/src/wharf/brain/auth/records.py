@@ -73,7 +73,7 @@ def parse_user(stored: bytes) -> User:
 
 def encode_role(role: Role) -> bytes:
     permissions = [
-        {"access": each.access.name, "key": _armour(each.key), "range_end": _armour(each.range_end)}
+        {"access": _access_name(each.access), "key": _armour(each.key), "range_end": _armour(each.range_end)}
         for each in role.permissions
     ]
     return _dump({"name": role.name, "permissions": permissions})
@@ -85,7 +85,15 @@ def parse_role(stored: bytes) -> Role:
 
 
 def _parse_permission(fields: Mapping[str, Any]) -> Permission:
-    return Permission(Access[fields["access"]], _bare(fields["key"]), _bare(fields["range_end"]))
+    return Permission(_parse_access(fields["access"]), _bare(fields["key"]), _bare(fields["range_end"]))
+
+
+def _access_name(access: Access | int) -> str | int:
+    return access.name if isinstance(access, Access) else access
+
+
+def _parse_access(stored: str | int) -> Access | int:
+    return stored if isinstance(stored, int) else Access[stored]
 
 
 def _encode_switch(state: AuthState) -> bytes:

@@ -73,8 +73,8 @@ class _Grants:
     __slots__ = ("read", "write")
 
     def __init__(self, permissions: Sequence[Permission]) -> None:
-        self.read = Coverage(interval(each.key, each.range_end) for each in permissions if each.access.reads)
-        self.write = Coverage(interval(each.key, each.range_end) for each in permissions if each.access.writes)
+        self.read = Coverage(interval(each.key, each.range_end) for each in permissions if each.reads)
+        self.write = Coverage(interval(each.key, each.range_end) for each in permissions if each.writes)
 
 
 _NOTHING: Final = _Grants(())

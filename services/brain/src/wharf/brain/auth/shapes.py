@@ -24,22 +24,25 @@ class Access(IntEnum):
     WRITE = 1
     READWRITE = 2
 
-    @property
-    def reads(self) -> bool:
-        return self is not Access.WRITE
-
-    @property
-    def writes(self) -> bool:
-        return self is not Access.READ
-
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Access to the key `key`, or to [key, range_end) if there is a `range_end`; `OPEN_END`: to all keys from `key`."""
+    """Access to the key `key`, or to [key, range_end) if there is a `range_end`; `OPEN_END`: to all keys from `key`.
 
-    access: Access
+    A number that is no `Access` is kept as it came and grants nothing, as in etcd.
+    """
+
+    access: Access | int
     key: bytes
     range_end: bytes = b""
+
+    @property
+    def reads(self) -> bool:
+        return self.access in (Access.READ, Access.READWRITE)
+
+    @property
+    def writes(self) -> bool:
+        return self.access in (Access.WRITE, Access.READWRITE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from wharf.brain.engine.base import EngineError, Table, Write
 from wharf.brain.errors import BrainError, Compacted, FutureRevision, LeaderFailed, NoLeader, NoSpace, Stopped
 from wharf.brain.store._codec import KubeLane, Pending
+from wharf.brain.store.alarms import Alarm
 from wharf.brain.store.commit import CommitLimits, Commits
 from wharf.brain.store.compact import Compactor
 from wharf.brain.store.keys import (
@@ -137,6 +138,8 @@ class Leading:
         try:
             if self.present.refusal is not None:
                 raise self.present.refusal
+            if not is_read_only(op):
+                self.check_writable()
             if self._is_settled(op):
                 revision = self.present.revision
                 done(Committed(revision, _answer_of(plan(op, self._world(revision)).answer)))
@@ -159,8 +162,7 @@ class Leading:
         was done."""
         commits, present = self._commits, self.present
         try:
-            if present.refusal is not None:
-                raise present.refusal
+            self.check_writable()
             commits.admit()
         except BrainError as error:
             fail(error)
@@ -183,6 +185,7 @@ class Leading:
     def compact(self, revision: int, physical: bool, done: Callable[[BrainError | None], None]) -> None:
         """Refuse reads below `revision` from now on; `physical`: answer only when what this frees is gone."""
         try:
+            self.check_writable()
             pending = self.pending()
             if revision <= self._next_compact:
                 raise Compacted
@@ -205,16 +208,16 @@ class Leading:
         pending.answer(recorded, None, lambda: self.compact(revision, physical, done), None)
         self._commits.wake()
 
-    def set_alarm(self, name: str, raised: bool, done: Callable[[BrainError | None], None], member_id: int = 0) -> None:
+    def set_alarm(self, alarm: Alarm, raised: bool, done: Callable[[BrainError | None], None]) -> None:
         """Raise or disarm an alarm."""
 
         def stored(error: BrainError | None) -> None:
             if error is None:
-                self.present.alarms.settle(name, raised)
+                self.present.alarms.settle(alarm, raised)
                 self.apply_alarms()
             done(error)
 
-        self._note(lambda pending: self.present.alarms.write(pending, name, raised, member_id), stored)
+        self._note(lambda pending: self.present.alarms.write(pending, alarm, raised), stored)
 
     def write_meta(self, changes: MetaChanges, done: Callable[[BrainError | None], None]) -> None:
         """META records of somebody else's: what is not about keys but lives and travels with them."""
@@ -252,6 +255,11 @@ class Leading:
             raise self.present.refusal
         self._commits.admit()
         return self._commits.filling
+
+    def check_writable(self) -> None:
+        """Raises what writes are refused with."""
+        if self.present.write_refusal is not None:
+            raise self.present.write_refusal
 
     def wake(self) -> None:
         self._commits.wake()

@@ -43,6 +43,9 @@ class Writer(Protocol):
     def pending(self) -> Pending:
         """The batch being filled; raises when nothing may join it."""
 
+    def check_writable(self) -> None:
+        """Raises when leases may be neither granted nor removed."""
+
     def view(self) -> View:
         """All keys as the next transaction sees them."""
 
@@ -84,6 +87,7 @@ class Leases:
     def grant(self, lease_id: int, ttl: int, done: Callable[[Lease | BrainError], None]) -> None:
         """A lease with `lease_id`, or with a new random positive id for 0."""
         try:
+            self._writer.check_writable()
             self._writer.charge(LEASE_COST)
             pending = self._writer.pending()
             lease = self.table.grant(lease_id or self._unused_id(), ttl, self.clock.now(), pending.undo)
@@ -155,6 +159,7 @@ class Leases:
                 return lease_id
 
     def _remove(self, lease_id: int, done: Callable[[object], None]) -> None:
+        self._writer.check_writable()
         pending = self._writer.pending()
         lease = self.table.remove(lease_id, pending.undo)
         view, revision = self._writer.view(), pending.revision + 1

@@ -1,4 +1,4 @@
-"""What a node shows: the newest state it may speak of, who listens to it, and what refuses every request.
+"""What a node shows: the newest state it may speak of, who listens to it, and what refuses requests.
 
 Two things move it. A leader publishes its own batches when they are durable (`Leading.settle`). A follower's engine
 moves by itself, and `advance` shows that state as soon as it may: what the engine has may be ahead of what the leader
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wharf.brain.engine.base import Engine, Snapshot, Table
-from wharf.brain.errors import BrainError, CorruptStore
+from wharf.brain.errors import BrainError
 from wharf.brain.store._codec import Header, event_kv, frame, kv_numbers, parse_kube_range
 from wharf.brain.store.alarms import Alarms
 from wharf.brain.store.keys import META_COMPACT, encode_varint, parse_u64, prefix_end
@@ -41,7 +41,8 @@ class Present:
         self.confirmed = 0  # of a follower: the newest revision a leader is known to have published
         self.header = Header(0, 0, 0)
         self.alarms = Alarms(engine, quota_bytes)
-        self.refusal: BrainError | None = None  # what every request is answered with
+        self.refusal: BrainError | None = None  # the error for every request
+        self.write_refusal: BrainError | None = None  # the error for writes: `refusal`, else that of the CORRUPT alarm
         self.reader: Reader
         self.leased: dict[bytes, int] = {}  # key → lease of those that have one; a leader's table knows better
         self._listeners: list[Listener] = []
@@ -133,10 +134,14 @@ class Present:
         """A batch of ours has changed META."""
         self._tell_meta(self.reader.snapshot)
 
+    def refuse(self, error: BrainError | None) -> None:
+        """Answer every request with `error` from now on; None ends that."""
+        self.refusal = error
+        self.apply_alarms()
+
     def apply_alarms(self) -> None:
-        """Refuse everything while data cannot be trusted."""
-        if self.refusal is None or isinstance(self.refusal, CorruptStore):
-            self.refusal = self.alarms.refusal()
+        """Refuse writes while the CORRUPT alarm is raised. Reads go on, as in etcd."""
+        self.write_refusal = self.refusal or self.alarms.write_refusal()
 
     def range(self, op: RangeOp) -> RangeAnswer:
         """A range of what is shown. Raises BrainError."""

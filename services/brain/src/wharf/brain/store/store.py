@@ -19,6 +19,7 @@ from typing import cast
 from wharf.brain.engine.base import Batch, Engine, LocalEngine, Table, Write
 from wharf.brain.errors import BrainError, NoLeader, Stopped
 from wharf.brain.store._codec import Header
+from wharf.brain.store.alarms import Alarm
 from wharf.brain.store.commit import CommitLimits
 from wharf.brain.store.filling import refuse_unfinished
 from wharf.brain.store.keys import META_CLUSTER, META_MEMBER, encode_u64, parse_u64
@@ -72,6 +73,7 @@ class Store:
         finally:
             snapshot.close()
         self.present.header = Header(self.cluster_id, self.member_id, self.term)
+        self.present.alarms.member_id = self.member_id
         self.present.load()
         self.present.apply_alarms()
 
@@ -94,8 +96,7 @@ class Store:
         if leading is not None:
             leading.give_up(error)
         if not self._stopped:
-            self.present.refusal = None
-            self.present.apply_alarms()
+            self.present.refuse(None)
 
     def set_term(self, term: int) -> None:
         """Of every header from now on."""
@@ -145,7 +146,7 @@ class Store:
             cast(LocalEngine, self.engine).commit(Batch(epoch, revision, revision, missing))
 
     def _halted(self, error: BrainError) -> None:
-        self.present.refusal = error
+        self.present.refuse(error)
         for listener in self._halt_listeners:
             listener(error)
 
@@ -174,8 +175,12 @@ class Store:
         return self.present.range_fast(message)
 
     def alarms(self) -> tuple[str, ...]:
-        """Names of raised alarms: "NOSPACE", "CORRUPT"."""
+        """The kinds of alarms that are raised: "NOSPACE", "CORRUPT"."""
         return self.present.alarms.names()
+
+    def raised_alarms(self) -> tuple[Alarm, ...]:
+        """Every raised alarm with its member."""
+        return self.present.alarms.raised()
 
     def on_events(self, listener: Listener) -> None:
         """See `Present.on_events`."""
@@ -229,10 +234,13 @@ class Store:
         except BrainError as error:
             done(error)
 
-    def set_alarm(self, name: str, raised: bool, done: Callable[[BrainError | None], None]) -> None:
-        """Raise or disarm an alarm of this member."""
+    def set_alarm(
+        self, name: str, raised: bool, done: Callable[[BrainError | None], None], member_id: int | None = None
+    ) -> None:
+        """Raise or disarm an alarm of a member; None: of this one."""
+        alarm = Alarm(name, self.member_id if member_id is None else member_id)
         try:
-            self.leading.set_alarm(name, raised, done, self.member_id)
+            self.leading.set_alarm(alarm, raised, done)
         except BrainError as error:
             done(error)
 

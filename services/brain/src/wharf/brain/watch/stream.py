@@ -17,7 +17,6 @@ from wharf.brain.watch.watcher import (
     COMPACTED_TEXT,
     DUPLICATE_ID_TEXT,
     EMPTY_RANGE_TEXT,
-    State,
     Watcher,
     WatchSpec,
     interest_of,
@@ -81,12 +80,13 @@ class WatchStream:
             self.send(responses.canceled(self._header(), watch_id))
 
     def progress(self) -> None:
-        """Say how far the stream is, if all its watchers are; else say nothing and wait to be asked again, as etcd
-        does."""
+        """Report progress of the stream if every watcher on it is synced; else send nothing, as etcd does.
+
+        A watcher that compaction ended counts as not synced until the client cancels it.
+        """
         self._hub.flush()
-        revision = self._hub.store.revision
-        alive = [watcher for watcher in self._watchers.values() if watcher.state is not State.COMPACTED]
-        if alive and self.writable() and all(watcher.may_report(revision) for watcher in alive):
+        revision, watchers = self._hub.store.revision, self._watchers.values()
+        if watchers and self.writable() and all(watcher.may_report(revision) for watcher in watchers):
             self.send(responses.progress(self._header(), responses.PROGRESS_ALL))
 
     def drained(self) -> None:
