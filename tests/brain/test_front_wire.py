@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from pathlib import Path
 
 import pytest
 from wharf.brain.config import BrainConfig, load_config
 from wharf.brain.front_wire import connection_limits, tls_config
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import PeerCertificate
-from wharf.wire.tls import ClientAuth, TlsStore
+from wharf.wire.tls import ClientAuth
 
 TLS = ("--listen-client-urls=https://127.0.0.1:0", "--cert-file=/c", "--key-file=/k")
 
@@ -40,17 +39,15 @@ def certificate(*names: str) -> PeerCertificate:
     return PeerCertificate("anybody", (), names, b"")
 
 
-def test_only_named_clients_are_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_named_clients_are_admitted() -> None:
     flags = (*TLS, "--trusted-ca-file=/ca", "--client-cert-allowed-hostname=api.example.org,backup")
-    monkeypatch.setattr(TlsStore, "_read_stamp", lambda _: ())
-    monkeypatch.setattr(TlsStore, "_build", lambda _: [])
-    store = TlsStore(tls_config(config(*flags)))
-    assert store.admits(None, certificate("backup"))
-    assert store.admits(None, certificate("other", "api.example.org"))
-    assert store.admits(None, certificate("*.example.org"))
-    assert not store.admits(None, certificate("backup.example.com"))
-    assert not store.admits(None, certificate())
-    assert not store.admits(None, None)
+    (identity,) = tls_config(config(*flags)).identities
+    assert identity.admits(certificate("backup"))
+    assert identity.admits(certificate("other", "api.example.org"))
+    assert identity.admits(certificate("*.example.org"))
+    assert not identity.admits(certificate("backup.example.com"))
+    assert not identity.admits(certificate())
+    assert not identity.admits(None)
 
 
 def test_limits_follow_etcds_flags() -> None:

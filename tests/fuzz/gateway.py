@@ -7,7 +7,7 @@ what is read says the same when it is written again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -22,7 +22,7 @@ from wharf.gateway.life.line import HEAD, BadFrame, encode_frame, parse_head
 from wharf.gateway.life.sights import BadSights, encode_sights, merge_sights, parse_sights
 from wharf.gateway.limits import share_frames
 from wharf.gateway.seen.access_log import FIELDS, TEXT_MAX, Record, encode_record, hide_query
-from wharf.wire.client_hello import RECORD_HEAD, RECORD_MAX, parse_client_hello, record_length
+from wharf.wire.client_hello import HELLO_MAX, RECORD_HEAD, BadHello, hello_length, parse_client_hello
 
 _NAMES = Names([Claim("prod", ("prod.test", "*.prod.test"), (ip_address("10.0.0.1"), ip_address("::1")))])
 
@@ -104,10 +104,25 @@ def _access_log(data: bytes) -> None:
 
 
 def _hello(data: bytes) -> None:
-    assert RECORD_HEAD <= record_length(data) <= RECORD_HEAD + 0xFFFF
-    hello = parse_client_hello(data[:RECORD_MAX])
-    if hello is not None and hello.server_name is not None:
-        assert hello.server_name.encode("ascii") in data
+    data = data[:HELLO_MAX]
+    try:
+        needed = hello_length(data)
+        assert 0 < needed <= HELLO_MAX
+        name = parse_client_hello(data).server_name
+    except BadHello:
+        return
+    assert needed <= len(data)
+    if name is not None:
+        message = b"".join(data[at + RECORD_HEAD : end] for at, end in _records(data))
+        assert name.encode("ascii") in message
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int]]:
+    at = 0
+    while at < len(data):
+        end = at + RECORD_HEAD + int.from_bytes(data[at + 3 : at + RECORD_HEAD], "big")
+        yield at, end
+        at = end
 
 
 def _line(data: bytes) -> None:

@@ -197,7 +197,7 @@ def test_plain_bytes_on_a_tls_port_are_said_clearly(ca: Authority, caplog: pytes
             assert await ask_raw(port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") == b""
             assert server.counters.wrong_protocol == 2
             assert await ask_raw(port, b"") == b"", "silence ends"
-            assert await ask_raw(port, b"\x16\x03\x01\xff\xff") == b"", "half a hello ends"
+            assert await ask_raw(port, b"\x16\x03\x01\x00\xff") == b"", "half a hello ends"
             assert await ask_raw(port, b"\x16\x03\x01\x00\x05hello") != b"x"
             await eventually(lambda: server.counters.handshakes_failed == 3)
 

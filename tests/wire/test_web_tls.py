@@ -15,12 +15,13 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from wharf.wire.accept import TlsAcceptor
-from wharf.wire.client_hello import RECORD_HEAD, ClientHello, parse_client_hello, record_length
+from wharf.wire.client_hello import HELLO_MAX, BadHello, ClientHello, hello_length, parse_client_hello
 from wharf.wire.limits import ConnectionLimits, ListenerLimits
 from wharf.wire.server_tls import DynamicTls, Identity, TlsPolicy, build_identity, chosen_identity
 from wharf.wire.tcp import bind_tcp
 from wharf.wire.tls import ClientAuth, TlsError, peer_certificate
 from wire.pki import Authority
+from wire.tls_client import Cut, exchange, in_records
 
 
 @dataclass(slots=True)
@@ -171,56 +172,38 @@ def test_what_is_replaced_serves_new_handshakes_and_old_connections_live_on(ca: 
     uvloop.run(main())
 
 
-def test_a_hello_in_several_segments_and_in_several_records(ca: Authority) -> None:
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda record: [record[:4], record[4:50], record[50:]],
+        in_records(60),
+        in_records(7),
+        lambda record: [bytes([byte]) for byte in in_records(60)(record)[0]],
+    ],
+)
+def test_hello_in_several_segments_and_records_is_read_whole(ca: Authority, cut: Cut) -> None:
     async def main() -> None:
         tls = DynamicTls(identity(ca, "default.test"))
         tls.replace([identity(ca, "one.test", names=("one.test",))])
         async with telling(tls) as server:
-            assert (
-                await shake_slowly(server.port, ca, lambda record: [record[:4], record[4:50], record[50:]])
-                == "one.test"
-            )
-            assert await shake_slowly(server.port, ca, lambda record: [split_record(record)]) == "one.test"
+            context = ssl.create_default_context(cafile=ca.ca_file)
+            assert (await exchange(server.port, context, "one.test", cut=cut)).answer == b"one.test|nobody|one.test\n"
 
     uvloop.run(main())
 
 
-def split_record(record: bytes) -> bytes:
-    """The same message in two records."""
-    body, head = record[RECORD_HEAD:], record[:3]
-    parts = (body[:60], body[60:])
-    return b"".join(head + len(part).to_bytes(2, "big") + part for part in parts)
+@pytest.mark.parametrize("cut", [in_records(1), lambda record: [b"\x16\x03\x01\x00\x00" + record]])
+def test_hello_beyond_the_bounds_is_refused_with_an_alert(ca: Authority, cut: Cut) -> None:
+    """Records of one byte cost more to read than to send; empty ones are forbidden (RFC 8446 §5.1)."""
 
+    async def main() -> None:
+        async with telling(DynamicTls(identity(ca, "one.test"))) as server:
+            context = ssl.create_default_context(cafile=ca.ca_file)
+            with pytest.raises(ssl.SSLError, match=r"(?i)decode.error"):
+                await exchange(server.port, context, "one.test", cut=cut)
+            assert server.counters.handshakes_failed == 1
 
-async def shake_slowly(port: int, ca: Authority, cut: object) -> str:
-    """The identity's name that a handshake ends with, whose first flight is sent in the pieces `cut` makes."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.create_default_context(cafile=ca.ca_file)
-    tls = context.wrap_bio(incoming, outgoing, server_hostname="one.test")
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    for piece in cut(outgoing.read()):  # type: ignore[operator]
-        writer.write(piece)
-        await writer.drain()
-        await asyncio.sleep(0)
-    shaken = False
-    try:
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    if not shaken:
-                        tls.do_handshake()
-                        shaken = True
-                        tls.write(b"?")
-                        writer.write(outgoing.read())
-                    return tls.read().decode().partition("|")[0]
-                except ssl.SSLWantReadError:
-                    writer.write(outgoing.read())
-                    incoming.write(await reader.read(65536))
-    finally:
-        writer.close()
-        await writer.wait_closed()
+    uvloop.run(main())
 
 
 def test_a_client_that_stops_in_its_hello_is_cut(ca: Authority) -> None:
@@ -293,16 +276,45 @@ def hello_of(name: str | None) -> bytes:
 
 def test_the_name_in_a_hello() -> None:
     record = hello_of("a.example.test")
-    assert record_length(record) == len(record)
-    assert record_length(record[:3]) == RECORD_HEAD
+    assert hello_length(record) == len(record)
+    assert hello_length(b"") > 0
+    for at in range(len(record)):
+        assert at < hello_length(record[:at]) <= len(record), "it never waits for more than there is"
     assert parse_client_hello(record) == ClientHello("a.example.test")
     assert parse_client_hello(hello_of(None)) == ClientHello(None)
-    assert parse_client_hello(b"\x17" + record[1:]) is None
-    assert parse_client_hello(record[:5] + b"\x02" + record[6:]) is None
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 60, 200])
+def test_a_hello_in_records_of_any_size(size: int) -> None:
+    (records,) = in_records(size)(hello_of("a.example.test"))
+    assert hello_length(records) == len(records)
+    for at in range(len(records)):
+        assert at < hello_length(records[:at]) <= len(records)
+    assert parse_client_hello(records) == ClientHello("a.example.test")
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"\x17\x03\x01\x00\x04\x01\x00\x00\x00", "no handshake"),
+        (b"\x16\x03\x01\x00\x04\x02\x00\x00\x00", "no ClientHello"),
+        (b"\x16\x03\x01\x00\x00", "holds 0 bytes"),
+        (b"\x16\x03\x01\x40\x01", "holds 16385 bytes"),
+        (b"\x16\x03\x01\x00\x04\x01\xff\xff\xff", "longer than 65536"),
+        (b"\x16\x03\x01\x00\x03\x01\x00\x10" + b"\x16\x03\x01\x00\x01\x00" * 200, "more than 128 records"),
+    ],
+)
+def test_what_is_no_client_hello_is_refused_with_its_reason(data: bytes, word: str) -> None:
+    with pytest.raises(BadHello, match=word):
+        hello_length(data)
 
 
 @given(st.integers(0, 600), st.binary(max_size=40), st.booleans())
 def test_no_bytes_upset_the_reader_of_hellos(at: int, garbage: bytes, cut: bool) -> None:
     record = hello_of("a.example.test")
     at = min(at, len(record))
-    parse_client_hello(record[:at] + garbage + (b"" if cut else record[at + len(garbage) :]))
+    data = record[:at] + garbage + (b"" if cut else record[at + len(garbage) :])
+    with contextlib.suppress(BadHello):
+        assert hello_length(data) <= HELLO_MAX
+    with contextlib.suppress(BadHello):
+        parse_client_hello(data)

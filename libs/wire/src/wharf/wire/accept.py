@@ -1,4 +1,6 @@
-"""Accepting TLS connections: a look at the first byte before the handshake gives a client without TLS a clear end.
+"""Accepting TLS connections: the client's first message is read before the handshake and left in the socket.
+
+Its first byte gives a client without TLS a clear end; its server name chooses the context of the handshake.
 
 Invariant: at most `connections_max` sockets are in handshakes; each is over within `handshake_timeout`.
 """
@@ -6,6 +8,7 @@ Invariant: at most `connections_max` sockets are in handshakes; each is over wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -13,7 +16,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from wharf.wire.client_hello import RECORD_HEAD, RECORD_MAX, parse_client_hello, record_length
+from wharf.wire.client_hello import HELLO_MAX, BadHello, hello_length, parse_client_hello
 from wharf.wire.tcp import peer_address
 from wharf.wire.tls import looks_like_tls
 
@@ -24,6 +27,7 @@ log = logging.getLogger("wharf.wire")
 _ACCEPTS_PER_WAKE = 64
 _UNREAD_MAX = 65536
 _PAUSE = 0.2  # seconds without accepting when file descriptors ran out
+_DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"  # a fatal alert, RFC 8446 §6.2
 _HTTP_TO_TLS = (
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
     b"This port speaks TLS; use https.\n"
@@ -48,7 +52,7 @@ class AcceptHost(Protocol):
     def counters(self) -> AcceptCounters: ...
 
 
-# The local IP address and the name the client asks for (None: none, or not known yet) → the context to begin with.
+# The local IP address and the name the client asks for, if any → the context of its handshake.
 ChooseContext = Callable[[str, str | None], ssl.SSLContext]
 
 
@@ -127,9 +131,11 @@ class TlsAcceptor:
                     await self._loop.connect_accepted_socket(self._make, sock, ssl=context)
                 else:
                     self._refuse_plain(sock, address, first)
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+        except (OSError, TimeoutError, BadHello) as error:  # ssl.SSLError is an OSError
             self._host.counters.handshakes_failed += 1
             why = "not done in time" if isinstance(error, TimeoutError) else str(error) or "closed by the peer"
+            if isinstance(error, BadHello):
+                _send_last(sock, _DECODE_ERROR)
             log.info("TLS handshake with %s failed: %s", address, why)
             sock.close()
         except asyncio.CancelledError:
@@ -140,29 +146,30 @@ class TlsAcceptor:
         self._host.counters.wrong_protocol += 1
         log.warning("%s speaks no TLS to a port with TLS; check the scheme of its endpoint", address)
         if first[:1].isalpha() and first[:3] != b"PRI":
-            sock.recv(_UNREAD_MAX)  # closing with unread bytes would reset the connection before the answer is read
-            sock.send(_HTTP_TO_TLS)
+            _send_last(sock, _HTTP_TO_TLS)
         sock.close()
 
     async def _peek(self, sock: socket.socket) -> bytes:
         """The first bytes, left in the socket."""
         await self._readable(sock)
-        return sock.recv(RECORD_MAX, socket.MSG_PEEK)
+        return sock.recv(HELLO_MAX, socket.MSG_PEEK)
 
     async def _server_name(self, sock: socket.socket) -> str | None:
-        """The name in the client's first record, which is left in the socket; None when it holds none."""
+        """The name in the client's first message, which is left in the socket; None when it holds none.
+
+        BadHello when it is no ClientHello, or not a whole one when the client ends.
+        """
         while True:
-            record = sock.recv(RECORD_MAX, socket.MSG_PEEK)
-            needed = min(record_length(record), RECORD_MAX)
-            if len(record) >= max(needed, RECORD_HEAD + 1):
+            data = sock.recv(HELLO_MAX, socket.MSG_PEEK)
+            needed = hello_length(data)
+            if len(data) >= needed:
                 break
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)  # not woken for what is there already
             await self._readable(sock)
-            if len(sock.recv(RECORD_MAX, socket.MSG_PEEK)) <= len(record):
-                break  # the client sends no more: the handshake will say so
+            if len(sock.recv(HELLO_MAX, socket.MSG_PEEK)) <= len(data):
+                raise BadHello("the client ended its ClientHello early")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        hello = parse_client_hello(record[:needed])
-        return hello.server_name if hello is not None else None
+        return parse_client_hello(data).server_name
 
     async def _readable(self, sock: socket.socket) -> None:
         readable: asyncio.Future[None] = self._loop.create_future()
@@ -176,3 +183,10 @@ class TlsAcceptor:
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def _send_last(sock: socket.socket, answer: bytes) -> None:
+    """Answer a client whose bytes are dropped: a close with unread bytes would reset the connection before it reads."""
+    with contextlib.suppress(OSError):
+        sock.recv(_UNREAD_MAX)
+        sock.send(answer)

@@ -1,7 +1,8 @@
-"""Which server a TLS client asks for, read from its first record before the handshake begins. Pure.
+"""Which server a TLS client asks for, read from its first message before the handshake begins. Pure.
 
 OpenSSL lets a callback switch the certificate by name, but not whether a client certificate is asked for: that is fixed
-when the handshake starts. So the name is read first. Source: RFC 8446 §4.1.2, RFC 6066 §3.
+when the handshake starts. So the name is read first, from as many records as the message is spread over.
+Source: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3.
 """
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 RECORD_HEAD = 5
-RECORD_MAX = RECORD_HEAD + 2**14
+HELLO_MAX = 64 * 1024  # bytes of all its records: longest names, post-quantum keys and padding need a fraction of it
+_RECORDS_MAX = 128  # that it is spread over: the smallest record size a client can agree on is 512
+_RECORD_BODY_MAX = 2**14
+_MESSAGE_HEAD = 4
 _HANDSHAKE, _CLIENT_HELLO, _SERVER_NAME, _HOST_NAME = 0x16, 1, 0, 0
 _VERSION_AND_RANDOM = 2 + 32
+
+
+class BadHello(Exception):
+    """The bytes are no ClientHello, or one beyond the bounds; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +56,40 @@ class _Cursor:
         return self.take(self.number(size))
 
 
-def record_length(data: bytes) -> int:
-    """Bytes of the record that `data` begins with, its head included; RECORD_HEAD as long as that is not known."""
-    return RECORD_HEAD + int.from_bytes(data[3:5], "big") if len(data) >= RECORD_HEAD else RECORD_HEAD
+def hello_length(data: bytes) -> int:
+    """How many bytes from a client are needed, as far as `data` tells, to hold its whole first message.
+
+    At most `len(data)`: the message is whole. BadHello when `data` begins no ClientHello or one beyond the bounds.
+    """
+    message = b""
+    at = records = 0
+    while (missing := _message_length(message) - len(message)) > 0:
+        head = data[at : at + RECORD_HEAD]
+        size = int.from_bytes(head[3:], "big") if len(head) == RECORD_HEAD else min(missing, _RECORD_BODY_MAX)
+        end = at + RECORD_HEAD + size
+        if head and head[0] != _HANDSHAKE:
+            raise BadHello("the first record is no handshake")
+        if not 0 < size <= _RECORD_BODY_MAX:
+            raise BadHello(f"a record of the ClientHello holds {size} bytes")
+        if records == _RECORDS_MAX:
+            raise BadHello(f"the ClientHello is spread over more than {_RECORDS_MAX} records")
+        if end > HELLO_MAX or at + RECORD_HEAD + missing > HELLO_MAX:
+            raise BadHello(f"the ClientHello is longer than {HELLO_MAX} bytes")
+        if end > len(data):
+            return max(end, at + RECORD_HEAD + missing)
+        message += data[at + RECORD_HEAD : end]
+        at, records = end, records + 1
+        if message[0] != _CLIENT_HELLO:
+            raise BadHello("the first message is no ClientHello")
+    return at
 
 
-def parse_client_hello(record: bytes) -> ClientHello | None:
-    """The hello in one whole record; None when it is none, or spread over several records."""
+def parse_client_hello(data: bytes) -> ClientHello:
+    """The hello in whole records. BadHello when it is none."""
     try:
-        outer = _Cursor(record)
-        if outer.number(1) != _HANDSHAKE:
-            return None
-        outer.take(2)
-        message = _Cursor(outer.field(2))
+        message = _Cursor(_join_records(data))
         if message.number(1) != _CLIENT_HELLO:
-            return None
+            raise BadHello("the first message is no ClientHello")
         hello = _Cursor(message.field(3))
         hello.take(_VERSION_AND_RANDOM)
         hello.field(1)  # session
@@ -72,8 +99,30 @@ def parse_client_hello(record: bytes) -> ClientHello | None:
         return ClientHello(
             next((_host_name(data) for kind, data in _extensions(extensions) if kind == _SERVER_NAME), None)
         )
-    except (IndexError, UnicodeDecodeError):
-        return None
+    except (IndexError, UnicodeDecodeError) as error:
+        raise BadHello("the ClientHello is malformed") from error
+
+
+def _message_length(message: bytes) -> int:
+    """Bytes of the message that begins so, its head included."""
+    if len(message) < _MESSAGE_HEAD:
+        return _MESSAGE_HEAD
+    return _MESSAGE_HEAD + int.from_bytes(message[1:_MESSAGE_HEAD], "big")
+
+
+def _join_records(data: bytes) -> bytes:
+    """The first message, its records joined."""
+    records = _Cursor(data)
+    message = b""
+    while len(message) < _message_length(message):
+        if records.number(1) != _HANDSHAKE:
+            raise BadHello("the first record is no handshake")
+        records.take(2)
+        part = records.field(2)
+        if not part:
+            raise BadHello("a record of the ClientHello is empty")
+        message += part
+    return message
 
 
 def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -91,7 +91,7 @@ class GrpcServer:
             if listener.unix_path is None:
                 self.ports.append(sock.getsockname()[1])
             if store is None:
-                factory = self._plain_connection
+                factory = self._make_connection
                 backlog = listener.limits.backlog
                 if listener.unix_path is None:
                     self._servers.append(await loop.create_server(factory, sock=sock, backlog=backlog))
@@ -172,14 +172,12 @@ class GrpcServer:
         if not self.connections:
             self._emptied.set()
 
-    def _plain_connection(self) -> Connection:
+    def _make_connection(self) -> Connection:
         return Connection(self, asyncio.get_running_loop())
 
     def _tls_acceptor(self, sock: socket.socket, store: TlsStore, limits: ListenerLimits) -> TlsAcceptor:
         loop = asyncio.get_running_loop()
-        return TlsAcceptor(
-            self, sock, lambda _, __: store.context(), lambda: Connection(self, loop, store), loop, limits
-        )
+        return TlsAcceptor(self, sock, lambda _, name: store.context(name), self._make_connection, loop, limits)
 
     async def _wait_empty(self) -> None:
         while self.connections:

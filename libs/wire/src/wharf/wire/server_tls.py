@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wharf.wire.pem import load_authorities, load_pair
-from wharf.wire.tls import VERSIONS, ClientAuth, TlsError, openssl_ciphers
+from wharf.wire.tls import ClientAuth, TlsError, server_context
 
 _MODES = {
     ClientAuth.NONE: ssl.CERT_NONE,
@@ -61,20 +61,8 @@ class IdentityContext(ssl.SSLContext):
 
 def build_identity(identity: Identity, policy: TlsPolicy) -> IdentityContext:
     """The context of one identity. TlsError says what is wrong with it, by its name."""
-    context = IdentityContext(ssl.PROTOCOL_TLS_SERVER)
+    context = server_context(IdentityContext, policy)
     context.identity = identity
-    try:
-        context.minimum_version = VERSIONS[policy.min_version]
-        if policy.max_version:
-            context.maximum_version = VERSIONS[policy.max_version]
-    except KeyError as error:
-        raise TlsError(f"TLS version {error} is not one of {', '.join(VERSIONS)}") from error
-    ciphers = openssl_ciphers(policy.cipher_suites)
-    if ciphers is not None:
-        context.set_ciphers(ciphers)
-    context.set_alpn_protocols(list(policy.alpn))
-    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.num_tickets = 0
     load_pair(context, identity.cert_pem, identity.key_pem, identity.name)
     if identity.client_ca_pem:
         load_authorities(context, identity.client_ca_pem, identity.name)
@@ -120,7 +108,7 @@ class DynamicTls:
         return self._trust.get(identity.name) == identity.trust
 
     def base(self, local_ip: str, server_name: str | None = None) -> ssl.SSLContext:
-        """The context to begin a handshake with. Where the name is not known yet, the handshake switches by it."""
+        """The context for a client that connected to this address and asks for this name."""
         named = self._named(server_name)
         return named if named is not None else self._by_address.get(local_ip, self._default)
 
@@ -135,14 +123,7 @@ class DynamicTls:
         context = self._contexts.get(identity)
         if context is None:
             context = build_identity(identity, self._policy)
-            context.sni_callback = self._choose
         return context
-
-    def _choose(self, sslobj: Any, server_name: str | None, _: ssl.SSLContext) -> None:
-        sslobj.wharf_server_name = server_name
-        named = self._named(server_name)
-        if named is not None and named.identity != sslobj.context.identity:
-            sslobj.context = named
 
 
 def chosen_identity(ssl_object: Any) -> Identity | None:

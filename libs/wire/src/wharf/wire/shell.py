@@ -17,7 +17,7 @@ from wharf.wire.h1 import open_plain_session
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PARTING_SECONDS, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.rpc import Code, Peer
 from wharf.wire.tcp import peer_address
-from wharf.wire.tls import TlsStore, looks_like_tls, peer_certificate
+from wharf.wire.tls import looks_like_tls, peer_certificate
 
 if TYPE_CHECKING:
     from wharf.wire._grpc import CallSettings
@@ -48,11 +48,10 @@ class Connection(asyncio.Protocol):
 
     session: ServerSession | None = None
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, tls: TlsStore | None = None) -> None:
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
         self.peer = Peer("")
         self._host = host
         self._loop = loop
-        self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._http1: Http1ServerSession | None = None
         self._first = b""
@@ -77,7 +76,7 @@ class Connection(asyncio.Protocol):
         if not self._host.admit(self):
             self._transport.abort()
             return
-        if self._tls is not None and not self._tls.admits(server_name, certificate):
+        if ssl_object is not None and not ssl_object.context.identity.admits(certificate):
             log.warning(
                 "%s showed no client certificate that %s admits", self.peer.address, server_name or "the server"
             )

@@ -1,5 +1,7 @@
 """TLS contexts: a certificate and a client CA per server name, read again when their files change.
 
+The server name is known before the handshake begins (`accept`), so each name's own context serves it from the start.
+
 Invariant: a handshake uses one consistent set of files, the last that loaded without error. Sessions are not resumed:
 a resumed session would carry a client identity over to another name or past a changed CA.
 """
@@ -13,9 +15,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from wharf.wire.certificates import parse_peer_certificate
+from wharf.wire.openssl import disable_session_cache
 from wharf.wire.rpc import PeerCertificate
 
 log = logging.getLogger("wharf.wire")
@@ -43,6 +46,14 @@ class TlsIdentity:
     client_auth: ClientAuth = ClientAuth.NONE
     client_names: tuple[str, ...] = ()  # a client's certificate must have one of these DNS names; none: any will do
     server_names: tuple[str, ...] = ()  # exact or "*.example.org"; none: the default identity
+
+    def admits(self, certificate: PeerCertificate | None) -> bool:
+        """Whether a verified client certificate, or none, meets this identity's own policy."""
+        if certificate is None:
+            return self.client_auth is not ClientAuth.REQUIRE
+        return not self.client_names or any(
+            match_name(carried, name.lower()) for carried in certificate.dns_names for name in self.client_names
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +111,62 @@ def openssl_ciphers(suites: tuple[str, ...]) -> str | None:
     return ":".join(names) or None
 
 
-def build_context(identity: TlsIdentity, config: TlsConfig) -> ssl.SSLContext:
-    """The context of one identity, its files read now."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+class ContextPolicy(Protocol):
+    """What all contexts of a listener have in common; `TlsConfig` describes the fields."""
+
+    @property
+    def min_version(self) -> str: ...
+    @property
+    def max_version(self) -> str: ...
+    @property
+    def cipher_suites(self) -> tuple[str, ...]: ...
+    @property
+    def alpn(self) -> tuple[str, ...]: ...
+
+
+class IdentityContext(ssl.SSLContext):
+    """A context that holds the identity it was built from."""
+
+    identity: TlsIdentity
+
+
+_Context = TypeVar("_Context", bound=ssl.SSLContext)
+
+
+def server_context(kind: type[_Context], policy: ContextPolicy) -> _Context:
+    """A context for one identity of a listener, its certificates not loaded yet. TlsError names a bad option.
+
+    Invariant: no handshake with it resumes a session. Tickets and the session cache are off; a handshake that resumes
+    all the same is refused with an alert.
+    """
+    context = kind(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.minimum_version = VERSIONS[config.min_version]
-        if config.max_version:
-            context.maximum_version = VERSIONS[config.max_version]
+        context.minimum_version = VERSIONS[policy.min_version]
+        if policy.max_version:
+            context.maximum_version = VERSIONS[policy.max_version]
     except KeyError as error:
         raise TlsError(f"TLS version {error} is not one of {', '.join(VERSIONS)}") from error
-    ciphers = openssl_ciphers(config.cipher_suites)
+    ciphers = openssl_ciphers(policy.cipher_suites)
     if ciphers is not None:
         context.set_ciphers(ciphers)
-    context.set_alpn_protocols(list(config.alpn))
+    context.set_alpn_protocols(list(policy.alpn))
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
+    disable_session_cache(context)
+    context.sni_callback = _on_client_hello
+    return context
+
+
+def _on_client_hello(sslobj: Any, server_name: str | None, _: ssl.SSLContext) -> int | None:
+    """Called by OpenSSL in every handshake, with or without a server name; an alert's number refuses it."""
+    sslobj.wharf_server_name = server_name
+    return ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE if sslobj.session_reused else None
+
+
+def build_context(identity: TlsIdentity, config: TlsConfig) -> IdentityContext:
+    """The context of one identity, its files read now."""
+    context = server_context(IdentityContext, config)
+    context.identity = identity
     try:
         context.load_cert_chain(identity.cert_file, identity.key_file)
     except (OSError, ssl.SSLError) as error:
@@ -138,7 +190,7 @@ def match_name(pattern: str, name: str) -> bool:
 
 
 class TlsStore:
-    """The contexts of a listener. `context()` gives the one to start a handshake with; SNI may switch it."""
+    """The contexts of a listener."""
 
     def __init__(self, config: TlsConfig, clock: Callable[[], float] = time.monotonic) -> None:
         if not config.identities:
@@ -151,26 +203,13 @@ class TlsStore:
         self._stamp = self._read_stamp()
         self._contexts = self._build()
 
-    def context(self) -> ssl.SSLContext:
-        """The context to begin a handshake with; looks at the files first, when that was not done lately."""
+    def context(self, server_name: str | None = None) -> IdentityContext:
+        """The context for a client that asks for this name; looks at the files first, when that was not done lately."""
         now = self._clock()
         if now - self._looked_at >= self._config.reload_interval:
             self._looked_at = now
             self._reload()
-        return self._contexts[0]
-
-    def identity_for(self, server_name: str | None) -> TlsIdentity:
-        """Which identity answers for a name."""
-        return self._config.identities[self._index_for(server_name)]
-
-    def admits(self, server_name: str | None, certificate: PeerCertificate | None) -> bool:
-        """Whether the name's own policy is met: OpenSSL enforced that of the first context only."""
-        identity = self.identity_for(server_name)
-        if certificate is None:
-            return identity.client_auth is not ClientAuth.REQUIRE
-        return not identity.client_names or any(
-            match_name(carried, name.lower()) for carried in certificate.dns_names for name in identity.client_names
-        )
+        return self._contexts[self._index_for(server_name)]
 
     def _index_for(self, server_name: str | None) -> int:
         name = (server_name or "").lower().rstrip(".")
@@ -181,21 +220,8 @@ class TlsStore:
                         return index
         return 0
 
-    def _build(self) -> list[ssl.SSLContext]:
-        contexts = [build_context(identity, self._config) for identity in self._config.identities]
-        first = contexts[0]
-        modes = {identity.client_auth for identity in self._config.identities}
-        if len(modes) > 1:
-            first.verify_mode = ssl.CERT_OPTIONAL  # the weakest that still asks; `admits` does the rest
-
-        def choose(sslobj: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
-            sslobj.wharf_server_name = server_name  # type: ignore[attr-defined]
-            index = self._index_for(server_name)
-            if index:
-                sslobj.context = contexts[index]
-
-        first.sni_callback = choose
-        return contexts
+    def _build(self) -> list[IdentityContext]:
+        return [build_context(identity, self._config) for identity in self._config.identities]
 
     def _reload(self) -> None:
         try:

@@ -16,7 +16,7 @@ from wharf.wire.rpc import Peer
 from wharf.wire.server_tls import DynamicTls, chosen_identity
 from wharf.wire.session_shell import SessionShell
 from wharf.wire.tcp import peer_address
-from wharf.wire.tls import ClientAuth, looks_like_tls, peer_certificate
+from wharf.wire.tls import looks_like_tls, peer_certificate
 from wharf.wire.web_h1 import Http1ServerSession
 from wharf.wire.web_h2 import open_server_session
 
@@ -39,7 +39,6 @@ class Counters(Protocol):
     wrong_protocol: int
     protocol_errors: int
     abuse: int
-    handshakes_failed: int
 
 
 class Host(Protocol):
@@ -129,10 +128,6 @@ class WebConnection(SessionShell):
         identity = chosen_identity(ssl_object)
         if identity is not None:
             self.identity, self.trust = identity.name, identity.trust
-            if identity.client_auth is ClientAuth.REQUIRE and certificate is None:
-                self._host.counters.handshakes_failed += 1
-                log.warning("%s showed no client certificate for %s", self.address, identity.name)
-                return False
             tls = self._host.tls
             if certificate is not None and tls is not None and not tls.trusts(identity):
                 log.info("%s was verified against client CAs that changed meanwhile", self.address)
