@@ -10,7 +10,7 @@ from brain.faulty import Fault, FaultyEngine, fill, running, submit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.brain.engine.base import Table
-from wharf.brain.errors import BrainError, CorruptStore, NoLeader, NoSpace, TooManyRequests
+from wharf.brain.errors import BrainError, CorruptStore, LeaderFailed, NoLeader, NoSpace, TooManyRequests
 from wharf.brain.store.commit import CommitLimits
 from wharf.brain.store.keys import parse_kv
 from wharf.brain.store.shapes import (
@@ -176,6 +176,24 @@ def test_a_fenced_store_refuses_everything_and_reads_nothing_stale() -> None:
             with pytest.raises(NoLeader):
                 store.range(RangeOp(b"k"))
             assert [type(reason) for reason in told] == [NoLeader], "whoever only listens must learn it too"
+
+    run(body())
+
+
+@pytest.mark.parametrize(("fault", "answer"), [(Fault.LANDED, LeaderFailed), (Fault.LOST, NoLeader)])
+def test_a_replaced_writer_says_not_executed_only_of_what_did_not_land(fault: Fault, answer: type[BrainError]) -> None:
+    """`NoLeader` has a request sent again elsewhere: a batch that may have landed is answered as unknown."""
+
+    async def body() -> None:
+        engine = FaultyEngine([fault])
+        async with running(engine) as store:
+            flying = asyncio.create_task(submit(store, PutOp(b"k", b"v")))
+            await asyncio.sleep(0.01)
+            waiting = asyncio.create_task(submit(store, PutOp(b"k", b"w")))
+            await engine.inner.promote()
+            outcomes = await asyncio.gather(flying, waiting, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [answer, NoLeader]
+            assert len(engine.batches) == 1
 
     run(body())
 

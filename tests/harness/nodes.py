@@ -230,7 +230,7 @@ class BrainCluster:
     def partition(self, node: BrainNode, *parts: str, way: str = "both") -> None:
         """Let nothing pass between a node and its "redis", "nats" or "engine", or its followers ("control")."""
         for part in parts:
-            for link in self._links_of(node, part):
+            for link in self.links_of(node, part):
                 self.proxy.pause(link, way)
 
     def heal(self) -> None:
@@ -238,7 +238,8 @@ class BrainCluster:
         for link in self.links:
             self.proxy.heal(link)
 
-    def _links_of(self, node: BrainNode, part: str) -> list[str]:
+    def links_of(self, node: BrainNode, part: str) -> list[str]:
+        """The proxy's names of a node's links to one part."""
         names = ["engine", "standby"] if part == "engine" and self.standby else [part]
         return [node.link(name) for name in names]
 

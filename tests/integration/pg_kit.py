@@ -9,9 +9,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-from brain.engine.conformance import outcomes, pairs
+from brain.engine.conformance import outcomes, pairs, resolved
 from brain.engine.histories import AT_THE_EDGE, Txn, Writer
-from wharf.brain.engine.base import META_EPOCH, META_FORMAT, META_REVISION, Batch, EngineError, Promotion, Table
+from harness.faultproxy import FaultProxy
+from harness.postgres import Postgres
+from wharf.brain.engine.base import (
+    META_EPOCH,
+    META_FORMAT,
+    META_REVISION,
+    Batch,
+    EngineError,
+    Fenced,
+    OutcomeLost,
+    Promotion,
+    Resolution,
+    Table,
+)
 from wharf.brain.engine.delta import Delta, Position
 from wharf.brain.engine.postgres import PostgresEngine
 
@@ -116,3 +129,29 @@ async def until(holds: Callable[[], bool]) -> None:
     """Returns when it holds; there is no event for what is looked at."""
     while not holds():  # noqa: ASYNC110
         await asyncio.sleep(0.005)
+
+
+async def fate(engine: PostgresEngine, batch: Batch) -> bool | Fenced | OutcomeLost:
+    """Ask until it is known."""
+    while True:
+        found: Resolution = await resolved(engine, batch)
+        if isinstance(found, bool | Fenced | OutcomeLost):
+            return found
+        await asyncio.sleep(0.02)
+
+
+def through(proxy: FaultProxy, postgres: Postgres, name: str) -> tuple[str, str]:
+    """(URL by way of a new link, direct URL) of a new database."""
+    database = postgres.new_database()
+    return postgres.url_at(proxy.add(name, postgres.port), database), postgres.url_of(database)
+
+
+Cut = Callable[[FaultProxy, str], None]
+
+
+def before_it_left(proxy: FaultProxy, link: str) -> None:
+    proxy.pause(link, "up")
+
+
+def before_it_came_back(proxy: FaultProxy, link: str) -> None:
+    proxy.pause(link, "down")

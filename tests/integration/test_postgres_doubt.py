@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from brain.engine.conformance import get, outcomes, resolved
 from harness.faultproxy import FaultProxy
 from harness.postgres import Postgres
-from integration.pg_kit import Leader, authority, engines, leading, run, sql, tables, until
+from integration.pg_kit import (
+    Cut,
+    Leader,
+    authority,
+    before_it_came_back,
+    before_it_left,
+    engines,
+    fate,
+    leading,
+    run,
+    sql,
+    tables,
+    through,
+    until,
+)
 from wharf.brain.engine import pg_link
 from wharf.brain.engine import postgres as pg
-from wharf.brain.engine.base import Batch, CommitUnknown, EngineError, Fenced, Resolution, Table
+from wharf.brain.engine.base import Batch, CommitUnknown, EngineError, Table
 from wharf.brain.engine.pg_link import InDoubt
 from wharf.brain.engine.pg_read import READ_SECONDS
 from wharf.brain.engine.postgres import PostgresEngine
@@ -22,25 +36,10 @@ from wharf.brain.engine.postgres import PostgresEngine
 LINK = "engine"
 
 
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[FaultProxy]:
-    with FaultProxy() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pg, "COMMIT_SECONDS", 0.7)
     monkeypatch.setitem(pg_link.SETTINGS, "lock_timeout", "400")
-
-
-async def fate(engine: PostgresEngine, batch: Batch) -> bool | Fenced:
-    """Ask until it is known."""
-    while True:
-        found: Resolution = await resolved(engine, batch)
-        if isinstance(found, bool | Fenced):
-            return found
-        await asyncio.sleep(0.02)
 
 
 async def insist(leader: Leader, batch: Batch) -> int:
@@ -62,23 +61,6 @@ async def written(leader: Leader, revisions: int) -> None:
     """Returns once that many more are tried."""
     wanted = leader.writer.revision + revisions
     await until(lambda: leader.writer.revision >= wanted)
-
-
-def through(proxy: FaultProxy, postgres: Postgres, name: str) -> tuple[str, str]:
-    """(URL by way of a new link, direct URL) of a new database."""
-    database = postgres.new_database()
-    return postgres.url_at(proxy.add(name, postgres.port), database), postgres.url_of(database)
-
-
-Cut = Callable[[FaultProxy, str], None]
-
-
-def before_it_left(proxy: FaultProxy, link: str) -> None:
-    proxy.pause(link, "up")
-
-
-def before_it_came_back(proxy: FaultProxy, link: str) -> None:
-    proxy.pause(link, "down")
 
 
 @pytest.mark.parametrize(("cut", "landed"), [(before_it_left, False), (before_it_came_back, True)])
@@ -148,31 +130,6 @@ def test_a_question_that_was_never_answered_does_no_harm(postgres: Postgres, pro
             await sql(engine._writes._url, "UPDATE wharf_brain.fence SET turn = turn + 1")
             await leader.commit_some(3)
             assert engine.position().seq == 4
-
-    run(body())
-
-
-def test_a_replaced_writer_learns_that_it_was(postgres: Postgres, proxy: FaultProxy, tmp_path: Path) -> None:
-    """Its last batch landed, but somebody else has been promoted before it could ask."""
-
-    async def body() -> None:
-        link = "replaced"
-        url, direct = through(proxy, postgres, link)
-        async with engines(url, tmp_path) as (engine,), engines(direct, tmp_path) as (other,):
-            leader = await leading(engine)
-            await leader.commit([[(b"j", b"v")]])  # its statement is known to the server from now on
-            proxy.pause(link, "down")
-            batch = leader.batch([[(b"k", b"v")]])
-            (error,) = await outcomes(engine, [batch])
-            assert isinstance(error, CommitUnknown)
-            successor = await leading(other)
-            assert get(other, Table.NOW, b"k") is not None
-            await successor.commit_some(2)
-            proxy.reset(link)
-            proxy.heal(link)
-            assert isinstance(await fate(engine, batch), Fenced)
-            await engine.catch_up()
-            assert (engine.position(), tables(engine)) == await authority(direct)
 
     run(body())
 

@@ -298,7 +298,7 @@ class Conformance:
             epoch = (await engine.promote()).epoch
             assert await resolved(engine, Batch(epoch, 1, 2, [(NOW, b"k", b"v")])) is False
             await land(engine, Batch(epoch, 1, 2, [(NOW, b"k", b"v")]))
-            assert isinstance(await resolved(engine, Batch(epoch - 1, 1, 2, [])), Fenced)
+            assert isinstance(await resolved(engine, Batch(epoch - 1, 2, 3, [])), Fenced)
             assert isinstance(await resolved(engine, Batch(epoch, 7, 8, [])), Fenced)
 
         run(bench, body)

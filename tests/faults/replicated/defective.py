@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from wharf.brain.engine import pg_follow
+from wharf.brain.engine.base import Batch, Fenced
 from wharf.brain.engine.delta import Delta, Position
+from wharf.brain.engine.pg_read import Fence
+from wharf.brain.engine.postgres import PostgresEngine
 from wharf.brain.ha.node import HaNode
 from wharf.cli.main import main
 from wharf.common.lease import Tenure
@@ -46,9 +49,24 @@ def gaps_are_passed_over() -> None:
     pg_follow.follows = newer  # type: ignore[attr-defined]
 
 
+def replaced_leaders_do_not_read_the_log() -> None:
+    """A leader that was replaced takes a batch of unknown outcome for one that did not land."""
+
+    async def unread(self: PostgresEngine, fence: Fence, batch: Batch, seq: int) -> None:
+        raise Fenced(f"the authority is at {fence.position}")
+
+    PostgresEngine._look_behind = unread  # type: ignore[method-assign]
+
+
 DEFECTS: dict[str, Callable[[], None]] = {
     defect.__name__: defect
-    for defect in (followers_read_without_asking, leases_never_end, successors_do_not_wait, gaps_are_passed_over)
+    for defect in (
+        followers_read_without_asking,
+        leases_never_end,
+        successors_do_not_wait,
+        gaps_are_passed_over,
+        replaced_leaders_do_not_read_the_log,
+    )
 }
 
 if __name__ == "__main__":

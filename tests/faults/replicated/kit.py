@@ -16,6 +16,8 @@ PAUSE = 0.01  # between a client's requests: the machine is shared with all the 
 MOST = 20_000  # requests of one client
 WARM = 60  # writes before the fault, and after it
 BACK_SECONDS = 20.0  # beyond the lease, until every client of every node is served again; a busy machine's bound
+_POLL_SECONDS = 0.02
+_STILL_LOOKS = 5
 _SEEDS = iter(range(1, 1_000_000))
 
 
@@ -77,6 +79,42 @@ def scenario(cluster: BrainCluster, folder: Path, *, leader_only_reads: bool = F
             raise AssertionError(f"{failed}\n{cluster.logs()}") from failed
     print(f"{told.judgement.report}; {told.judgement.streams} watch streams")
     assert not told.judgement.faults, "\n".join([*told.judgement.faults, f"see {folder}", cluster.logs()])
+
+
+def replace_leader_over_unanswered_batch(load: Scenario) -> None:
+    """A batch reaches PostgreSQL and its answer is withheld; the leader's connection is cut until another node has
+    raised the epoch, which the wiped Redis lets it do at once. Then the leader asks what became of the batch.
+    """
+    cluster, leader = load.cluster, load.cluster.wait_leader()
+    cluster.partition(leader, "redis")  # the leader goes on believing in its lease
+    cluster.partition(leader, "engine", way="down")
+    epoch = _await_withheld(cluster)
+    cluster.redis.wipe()
+    for link in cluster.links_of(leader, "engine"):
+        cluster.proxy.cut(link)
+    deadline = time.monotonic() + load.bound()
+    while _fence(cluster)[0] == epoch:
+        assert time.monotonic() < deadline, f"nobody raised the epoch\n{cluster.logs()}"
+        time.sleep(_POLL_SECONDS)
+    cluster.heal()
+    cluster.wait_leader(other_than=leader, timeout=load.bound())
+    load.served()
+
+
+def _await_withheld(cluster: BrainCluster) -> str:
+    """Return the epoch once no batch has landed for a while, although all clients ask for writes."""
+    still, before = 0, _fence(cluster)
+    while still < _STILL_LOOKS:
+        time.sleep(_POLL_SECONDS)
+        now = _fence(cluster)
+        still, before = (still + 1 if now == before else 0), now
+    return before[0]
+
+
+def _fence(cluster: BrainCluster) -> tuple[str, str]:
+    """(epoch, sequence number) that PostgreSQL holds."""
+    epoch, seq = cluster.postgres.sql("SELECT epoch, seq FROM wharf_brain.fence").split("|")
+    return epoch, seq
 
 
 def hold(seconds: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.replicated.kit import hold, scenario
+from faults.replicated.kit import hold, replace_leader_over_unanswered_batch, scenario
 from harness.nodes import BrainCluster
 
 
@@ -50,6 +50,13 @@ def test_redis_is_wiped_beside_a_frozen_leader(cluster: BrainCluster, tmp_path: 
         cluster.redis.wipe()
         cluster.wait_leader(other_than=load.leader, timeout=2 * load.bound())
         cluster.thaw(load.leader)
+
+
+def test_a_leader_is_replaced_over_a_batch_whose_answer_is_withheld(cluster: BrainCluster, tmp_path: Path) -> None:
+    """What landed is not executed again: the replaced leader reads the log before it answers."""
+    with scenario(cluster, tmp_path) as load:
+        for _ in range(2):
+            replace_leader_over_unanswered_batch(load)
 
 
 def test_nats_dies_and_comes_back(cluster: BrainCluster, tmp_path: Path) -> None:

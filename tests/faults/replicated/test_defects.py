@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faults.replicated import defective
-from faults.replicated.kit import Scenario, scenario
+from faults.replicated.kit import Scenario, replace_leader_over_unanswered_batch, scenario
 from harness.nodes import BrainCluster
 
 CHANCES = 6
@@ -77,6 +77,11 @@ def test_followers_that_read_without_asking(tmp_path: Path) -> None:
 def test_successors_that_do_not_wait(tmp_path: Path) -> None:
     harm = wipe_redis_behind_the_leaders_back
     found_out(defective.successors_do_not_wait, "linearizable", tmp_path, harm, reads=True)
+
+
+def test_replaced_leaders_that_do_not_read_the_log(tmp_path: Path) -> None:
+    """Requests whose batch landed are executed twice."""
+    found_out(defective.replaced_leaders_do_not_read_the_log, "log", tmp_path, replace_leader_over_unanswered_batch)
 
 
 @pytest.mark.soak

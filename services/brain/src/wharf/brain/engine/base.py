@@ -65,6 +65,10 @@ class CommitUnknown(EngineError):
     """The engine did not say whether the batch landed. Read the revision back before acknowledging anything."""
 
 
+class OutcomeLost(EngineError):
+    """Another writer has taken over, and the engine no longer holds what would show whether the batch landed."""
+
+
 class EngineCorrupt(EngineError):
     """The stored bytes cannot be trusted; the message says what to do."""
 
@@ -78,8 +82,9 @@ class EngineLocked(EngineError):
 
 
 Resolution = bool | EngineError
-"""What became of a batch: True it landed, False it did not and never will; `Fenced`: somebody else writes now; any
-other error: not known yet, ask again."""
+"""What became of a batch. True: it landed, whoever writes now. False: it did not land, and may be submitted again.
+`Fenced`: it did not land and never will, because another writer has taken over. `OutcomeLost`: this will never be
+known. Any other error: not known yet, ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,7 @@ class Engine(Protocol):
 
 
 def resolved(engine: Engine, batch: Batch) -> Resolution:
-    """`Engine.resolve` for engines whose snapshots show what is committed: their own state tells."""
+    """`Engine.resolve` for engines whose snapshots show what is committed. Their log does not name the writer."""
     try:
         snapshot = engine.snapshot()
         try:
@@ -178,7 +183,9 @@ def resolved(engine: Engine, batch: Batch) -> Resolution:
     except EngineError as error:
         return error
     if epoch != batch.epoch.to_bytes(8, "big") or revision not in (batch.expected_revision, batch.revision):
-        return Fenced("another writer has taken over")
+        if revision < batch.revision:
+            return Fenced("another writer has taken over, and the batch did not land")
+        return OutcomeLost("another writer has taken over, and the batch may have landed before")
     return (
         revision == batch.revision != batch.expected_revision
     )  # a batch that moves nothing lands twice as well as once

@@ -28,6 +28,7 @@ class Fence(NamedTuple):
     seq: int
     turn: int  # questions after the fate of a batch, so far
     meta_floor: int  # deletions in META up to this sequence number are no longer told
+    promoted_seq: int  # sequence number at which the writer was promoted
 
     @property
     def position(self) -> Position:
@@ -49,7 +50,8 @@ def parse_fence(row: Rows | None) -> Fence:
     """EngineCorrupt when the one row is missing."""
     if row is None:
         raise EngineCorrupt("the fence has no row: these are not tables of brain, or somebody has changed them")
-    return Fence(row["epoch"], row["revision"], row["seq"], row["turn"], row["meta_floor"])
+    names = ("epoch", "revision", "seq", "turn", "meta_floor", "promoted_seq")
+    return Fence(*(row[name] for name in names))
 
 
 async def read_fence(connection: Connection) -> Fence:

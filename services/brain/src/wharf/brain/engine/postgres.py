@@ -23,6 +23,7 @@ from wharf.brain.engine.base import (
     CommitUnknown,
     EngineError,
     Fenced,
+    OutcomeLost,
     Promotion,
     Resolution,
     Table,
@@ -32,10 +33,19 @@ from wharf.brain.engine.derive import deleted_keys
 from wharf.brain.engine.lmdb import LmdbSnapshot
 from wharf.brain.engine.pg_follow import Done, Following
 from wharf.brain.engine.pg_link import InDoubt, Link, RolledBack, Rows
-from wharf.brain.engine.pg_read import parse_fence
+from wharf.brain.engine.pg_read import Fence, parse_fence
 from wharf.brain.engine.pg_schema import migrate
 from wharf.brain.engine.replica import Replica, scratch
-from wharf.brain.engine.sql import PURGE_META, RAISE_EPOCH, READ_FENCE, TAKE_TURN, Plan, plan, statement
+from wharf.brain.engine.sql import (
+    PURGE_META,
+    RAISE_EPOCH,
+    READ_FENCE,
+    READ_LOG_EPOCH,
+    TAKE_TURN,
+    Plan,
+    plan,
+    statement,
+)
 from wharf.brain.store.keys import META_COMPACTED, log_key, parse_u64
 
 log = logging.getLogger(__name__)
@@ -235,20 +245,37 @@ class PostgresEngine:
         _tell(done, outcome)
 
     async def _fate(self, batch: Batch) -> bool:
-        """Whether the batch has landed; then it is shown, else it cannot land any more. Fenced, other EngineError."""
+        """Whether the batch has landed; then it is shown, else it may be submitted again.
+
+        Fenced: it has not, and never will. OutcomeLost: the authority no longer tells. Other EngineError: ask again.
+        """
         following = self._current
         before = following.position
-        row = await self._answered(TAKE_TURN, batch.epoch)
-        if row is None:
-            raise Fenced("another writer has taken over")
-        fence = parse_fence(row)
+        fence = parse_fence(await self._answered(TAKE_TURN))
         following.turn = fence.turn
-        if (fence.seq, fence.revision) == (before.seq, batch.expected_revision):
+        if fence.position == Position(batch.epoch, before.seq, batch.expected_revision):
             return False
-        if (fence.seq, fence.revision) != (before.seq + 1, batch.revision):
-            raise Fenced("another writer has taken over")
+        if fence.position != Position(batch.epoch, before.seq + 1, batch.revision):
+            await self._look_behind(fence, batch, before.seq)
         await self._landed(batch, plan(batch))
         return True
+
+    async def _look_behind(self, fence: Fence, batch: Batch, seq: int) -> None:
+        """Returns if a batch that followed on `seq` landed before another writer was promoted; else raises Fenced or
+        OutcomeLost. No batch of an earlier epoch can land any more, so what is read here is final.
+        """
+        not_landed = Fenced(f"the batch did not land, and the authority is at {fence.position} now")
+        replaced = fence.epoch != batch.epoch
+        if (fence.promoted_seq if replaced else fence.seq) <= seq:
+            raise not_landed
+        if replaced and batch.revision > batch.expected_revision:
+            row = await self._answered(READ_LOG_EPOCH, batch.revision)
+            if row is not None and row["epoch"] == batch.epoch:
+                return
+            if row is not None or fence.revision < batch.revision:
+                raise not_landed
+        if (fence.epoch, fence.promoted_seq) != (batch.epoch + 1, seq + 1):
+            raise OutcomeLost(f"the authority is at {fence.position} and no longer tells whether the batch landed")
 
     async def _promoted(self, lease_ms: int, unwanted: Callable[[], bool]) -> Promotion:
         following = self._current

@@ -54,7 +54,7 @@ LOCK_VERSION = f"SELECT version FROM {S}.version WHERE id = 1 FOR UPDATE"
 WRITE_VERSION = f"UPDATE {S}.version SET version = $1 WHERE id = 1"
 FIRST_META = f"INSERT INTO {S}.meta (key, value, seq) VALUES ($1, $2, 0) ON CONFLICT (key) DO NOTHING"
 
-READ_FENCE = f"SELECT epoch, revision, seq, turn, meta_floor FROM {S}.fence WHERE id = 1"
+READ_FENCE = f"SELECT epoch, revision, seq, turn, meta_floor, promoted_seq FROM {S}.fence WHERE id = 1"
 RAISE_EPOCH = f"""
     UPDATE {S}.fence SET
         epoch = epoch + 1,
@@ -67,9 +67,12 @@ RAISE_EPOCH = f"""
 """Conditional on the epoch that was read, so that a promotion still on its way cannot overtake a later one. Whoever was
 promoted and has written nothing may still have been waiting for the one before: the longer of both leases counts."""
 TAKE_TURN = f"""
-    UPDATE {S}.fence SET turn = turn + 1 WHERE id = 1 AND epoch = $1 RETURNING epoch, revision, seq, turn, meta_floor
+    UPDATE {S}.fence SET turn = turn + 1 WHERE id = 1
+    RETURNING epoch, revision, seq, turn, meta_floor, promoted_seq
 """
-"""Waits for a batch that still holds the row, and for its own replication, which covers every earlier commit."""
+"""Waits for a batch that still holds the row, and for its own replication, which covers every earlier commit. Whoever
+holds the fence meanwhile reads the new turn and goes on."""
+READ_LOG_EPOCH = f"SELECT epoch FROM {S}.log WHERE revision = $1"
 PURGE_META = f"""
     WITH fence AS (
         UPDATE {S}.fence SET meta_floor = seq WHERE id = 1 AND epoch = $1 AND seq = $2 RETURNING seq

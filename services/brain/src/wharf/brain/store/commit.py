@@ -10,6 +10,8 @@ once:
                          │ EngineFull: its entries are refused, entries that saw it are evaluated again on what is left
                          │ CommitUnknown: the engine is read until it says; nothing is answered before
                          └ Fenced, anything else: everything is refused and nothing is accepted any more
+
+"Nothing was executed" (`NoLeader`) answers only what certainly did not land: the request is then sent again elsewhere.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ from wharf.brain.engine.base import (
     EngineError,
     EngineFull,
     Fenced,
+    OutcomeLost,
     Resolution,
     Write,
 )
-from wharf.brain.errors import BrainError, CorruptStore, NoLeader, NoSpace, TooManyRequests
+from wharf.brain.errors import BrainError, CorruptStore, LeaderFailed, NoLeader, NoSpace, TooManyRequests
 from wharf.brain.store._codec import Pending
 
 if TYPE_CHECKING:
@@ -234,8 +237,8 @@ class Commits:
         self.wake()
 
     def _resolve(self, flight: _Flight, attempt: int) -> None:
-        """Ask the engine what became of the batch until it says; then it has landed, or flies again, or we are not the
-        writer."""
+        """Ask the engine what became of the batch until it says: it has landed, or flies again, or another node
+        writes."""
         if self._flight is flight:
             self._engine.resolve(flight.batch, lambda outcome: self._resolved(flight, attempt, outcome))
 
@@ -247,7 +250,13 @@ class Commits:
         elif outcome is False:
             self._launch(flight)
         elif isinstance(outcome, Fenced):
+            log.error("another writer has taken over, no more writes are taken: %s", outcome)
             self.halt(NoLeader())
+        elif isinstance(outcome, OutcomeLost):
+            log.error(
+                "another writer has taken over, %d requests may or may not be stored: %s", len(flight.pending), outcome
+            )
+            self.halt(NoLeader(), LeaderFailed())
         else:
             log.warning("the engine does not say what became of a batch, asking again: %s", outcome)
             delay = RESOLVE_DELAYS[min(attempt, len(RESOLVE_DELAYS) - 1)]

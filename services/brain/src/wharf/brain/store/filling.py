@@ -21,6 +21,7 @@ from wharf.brain.engine.base import (
     Engine,
     EngineError,
     Fenced,
+    OutcomeLost,
     Resolution,
     Snapshot,
     Table,
@@ -144,7 +145,7 @@ class Filling:
             outcome: asyncio.Future[Resolution] = asyncio.get_running_loop().create_future()
             self.engine.resolve(batch, lambda found, waits=outcome: _settle(waits, found))  # type: ignore[misc]
             found = await outcome
-            if isinstance(found, Fenced):
+            if isinstance(found, Fenced | OutcomeLost):
                 raise found
             if isinstance(found, bool):
                 return found
