@@ -269,10 +269,16 @@ def _number(value: float) -> str:
 # --- the process itself ---------------------------------------------------------------------------------------------
 
 
+def open_files() -> tuple[int, int]:
+    """File descriptors of this process: how many are open, and how many may be."""
+    return len(os.listdir("/proc/self/fd")) - 1, os.sysconf("SC_OPEN_MAX")
+
+
 def process_collector() -> Iterable[Family]:
     """process_* metrics under the names every Prometheus client uses. Source: Prometheus client library guidelines."""
     with open("/proc/self/stat", "rb") as stat:
         after_name = stat.read().rpartition(b")")[2].split()
+    open_fds, max_fds = open_files()
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     cpu = (int(after_name[11]) + int(after_name[12])) / ticks
     started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(after_name[19]) / ticks
@@ -281,7 +287,7 @@ def process_collector() -> Iterable[Family]:
         ("process_virtual_memory_bytes", "Virtual memory size.", "gauge", int(after_name[20])),
         ("process_resident_memory_bytes", "Resident memory size.", "gauge", int(after_name[21]) * page),
         ("process_start_time_seconds", "Start time, seconds since the Unix epoch.", "gauge", round(started, 2)),
-        ("process_open_fds", "Open file descriptors.", "gauge", len(os.listdir("/proc/self/fd")) - 1),
-        ("process_max_fds", "Most file descriptors that may be open.", "gauge", os.sysconf("SC_OPEN_MAX")),
+        ("process_open_fds", "Open file descriptors.", "gauge", open_fds),
+        ("process_max_fds", "Most file descriptors that may be open.", "gauge", max_fds),
     )
     return [Family(name, text, kind, (Sample((), value),)) for name, text, kind, value in readings]

@@ -13,9 +13,10 @@ from wharf.brain.api.members import Cluster
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION
 from wharf.brain.store.store import Store
 from wharf.brain.watch.hub import Hub
-from wharf.common.metrics import Family, Histogram, Kind, Labelled, Registry, Sample, process_collector
+from wharf.common.metrics import Family, Histogram, Kind, Labelled, Registry, Sample, open_files, process_collector
 from wharf.wire.rpc import Call, Code
 from wharf.wire.server import GrpcServer
+from wharf.wire.telemetry import Counters
 
 if TYPE_CHECKING:
     from wharf.brain.store._codec import EventTuple
@@ -25,7 +26,27 @@ _CODE_NAMES: Final = {code: "".join(word.capitalize() for word in code.name.spli
     Code.OK: "OK",
     Code.CANCELLED: "Canceled",
 }
-_SERVER_STREAMS: Final = frozenset(("RangeStream", "Snapshot", "Observe"))
+_SERVER_STREAMS: Final = frozenset(
+    (
+        "/etcdserverpb.KV/RangeStream",
+        "/etcdserverpb.Maintenance/Snapshot",
+        "/v3electionpb.Election/Observe",
+        "/grpc.health.v1.Health/Watch",
+    )
+)
+_BIDI_STREAMS: Final = frozenset(
+    (
+        "/etcdserverpb.Watch/Watch",
+        "/etcdserverpb.Lease/LeaseKeepAlive",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    )
+)
+_PROPOSING: Final = (  # what etcd's raft has to agree on
+    *(f"/etcdserverpb.KV/{name}" for name in ("Put", "DeleteRange", "Txn", "Compact")),
+    *(f"/etcdserverpb.Lease/{name}" for name in ("LeaseGrant", "LeaseRevoke")),
+)
+_NOT_AGREED: Final = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 
 class HealthMetrics:
@@ -71,7 +92,7 @@ class HandlingTimes:
         self._clock = clock
         self._started: dict[Call, float] = {}
         self._times: Labelled[Histogram] = Labelled(
-            ("grpc_method", "grpc_service"), lambda: Histogram(HANDLING_BOUNDS), 128
+            ("grpc_method", "grpc_service", "grpc_type"), lambda: Histogram(HANDLING_BOUNDS), 128
         )
 
     def on_start(self, call: Call) -> None:
@@ -81,7 +102,7 @@ class HandlingTimes:
         started = self._started.pop(call, None)
         if started is not None:
             service, _, method = call.path[1:].partition("/")
-            self._times.child(method, service).observe(self._clock() - started)
+            self._times.child(method, service, grpc_type(call.path)).observe(self._clock() - started)
 
     def families(self) -> Iterator[Family]:
         yield Family(
@@ -90,6 +111,11 @@ class HandlingTimes:
             "histogram",
             tuple(self._times.samples()),
         )
+
+
+def grpc_type(path: str) -> str:
+    """The kind of a served method, as grpc-go's metrics name it."""
+    return "server_stream" if path in _SERVER_STREAMS else "bidi_stream" if path in _BIDI_STREAMS else "unary"
 
 
 def one(name: str, text: str, kind: Kind, value: float, **labels: str) -> Family:
@@ -103,6 +129,7 @@ def server_families(store: Store, cluster: Cluster) -> Iterator[Family]:
     led, leads = cluster.leader_id != 0, cluster.leader_id == store.member_id
     yield one("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", "gauge", led)
     yield one("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", "gauge", leads)
+    yield one("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", "gauge", 0)
     changes = cluster.leader_changes
     yield one("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", "counter", changes)
     yield one(
@@ -126,9 +153,21 @@ def server_families(store: Store, cluster: Cluster) -> Iterator[Family]:
         1,
         server_id=member,
     )
+    yield from _proposal_families(store)
     for alarm in store.raised_alarms():
         of = f"{alarm.member_id:x}"
         yield one("etcd_debugging_server_alarms", "Active alarms.", "gauge", 1, server_id=of, alarm_type=alarm.name)
+
+
+def _proposal_families(store: Store) -> Iterator[Family]:
+    """What etcd counts of raft's log, of the log of revisions: a follower's lag is committed minus applied."""
+    committed = max(store.present.confirmed, store.revision)
+    for name, text, value in (
+        ("committed_total", "The total number of consensus proposals committed.", committed),
+        ("applied_total", "The total number of consensus proposals applied.", store.revision),
+        ("pending", "The current number of pending proposals to commit.", store.pending_requests),
+    ):
+        yield one(f"etcd_server_proposals_{name}", text, "gauge", value)
 
 
 def store_families(store: Store, quota_bytes: int) -> Iterator[Family]:
@@ -147,6 +186,7 @@ def store_families(store: Store, quota_bytes: int) -> Iterator[Family]:
         engine.size_in_use(),
     )
     yield one("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", "gauge", quota_bytes)
+    yield one("etcd_debugging_mvcc_keys_total", "Total number of keys.", "gauge", store.present.reader.live_keys)
     yield one("etcd_debugging_mvcc_current_revision", "The current revision of store.", "gauge", store.revision)
     yield one(
         "etcd_debugging_mvcc_compact_revision",
@@ -183,8 +223,7 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
     sent: list[Sample] = []
     for path, route in routes:
         service, _, name = path[1:].partition("/")
-        kind = "unary" if route.unary else "server_stream" if name in _SERVER_STREAMS else "bidi_stream"
-        labels = (("grpc_method", name), ("grpc_service", service), ("grpc_type", kind))
+        labels = (("grpc_method", name), ("grpc_service", service), ("grpc_type", grpc_type(path)))
         started.append(Sample(labels, route.started))
         received.append(Sample(labels, route.messages_in))
         sent.append(Sample(labels, route.messages_out))
@@ -209,6 +248,7 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
     )
     yield Family("grpc_server_msg_sent_total", f"{text} stream messages sent by the server.", "counter", tuple(sent))
     yield from _mvcc_families({path: route.started for path, route in routes})
+    yield from _request_families(server.counters)
     totals, counters = server.totals(), server.counters
     yield one(
         "etcd_network_client_grpc_received_bytes_total",
@@ -237,6 +277,24 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
     yield one("wharf_wire_streams_open", "Open calls.", "gauge", totals.streams_open)
 
 
+def _request_families(counters: Counters) -> Iterator[Family]:
+    """Requests by kind, and those that the log did not take.
+
+    `client_api_version` is "unknown" for all, as it is in etcd for clients that do not send it: it is not read.
+    """
+    routes = counters.routes
+    streams = sum(route.started for route in routes.values() if not route.unary)
+    requests = (("unary", sum(route.started for route in routes.values()) - streams), ("stream", streams))
+    yield Family(
+        "etcd_server_client_requests_total",
+        "The total number of client requests per client version.",
+        "counter",
+        tuple(Sample((("type", kind), ("client_api_version", "unknown")), count) for kind, count in requests),
+    )
+    failed = sum(routes[path].handled[code] for path in _PROPOSING if path in routes for code in _NOT_AGREED)
+    yield one("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", "counter", failed)
+
+
 def _mvcc_families(started: Mapping[str, int]) -> Iterator[Family]:
     ranges = started.get("/etcdserverpb.KV/Range", 0) + started.get("/etcdserverpb.KV/RangeStream", 0)
     yield one("etcd_mvcc_range_total", "Total number of ranges seen by this member.", "counter", ranges)
@@ -244,7 +302,14 @@ def _mvcc_families(started: Mapping[str, int]) -> Iterator[Family]:
     yield one("etcd_mvcc_txn_total", "Total number of txns seen by this member.", "counter", txns)
 
 
+def file_families() -> Iterator[Family]:
+    """Open files, under the names that etcd's dashboards read."""
+    used, limit = open_files()
+    yield one("os_fd_used", "The number of used file descriptors.", "gauge", used)
+    yield one("os_fd_limit", "The file descriptor limit.", "gauge", limit)
+
+
 def collect(registry: Registry, *sources: Callable[[], Iterable[Family]]) -> None:
     """Have `registry` ask each of `sources` on every scrape, and the process for itself."""
-    for source in (*sources, process_collector):
+    for source in (*sources, file_families, process_collector):
         registry.collect_from(source)

@@ -115,6 +115,12 @@ class Leading:
         """The batch that the engine has and has not answered."""
         return self._commits.flying
 
+    @property
+    def pending_requests(self) -> int:
+        """Requests in the batch being filled and in the one the engine has."""
+        flying = self.flying
+        return len(self._commits.filling) + (0 if flying is None else len(flying))
+
     def _load_leases(self, fresh: bool) -> None:
         snapshot, table = self.present.reader.snapshot, self.leases.table
         self.leases.clock.resume(parse_u64(snapshot.get(Table.META, META_CLOCK)))

@@ -102,6 +102,10 @@ class Reader:
     def close(self) -> None:
         self.snapshot.close()
 
+    @property
+    def live_keys(self) -> int:
+        return len(self.index)
+
     def advance(self, changes: Sequence[Change]) -> None:
         """Show the engine's newest state, which differs from the one shown by these births and deaths of keys."""
         self.refresh()

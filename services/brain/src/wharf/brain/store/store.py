@@ -201,6 +201,11 @@ class Store:
         return self._leading is not None
 
     @property
+    def pending_requests(self) -> int:
+        """Requests that wait for their batch; 0 unless this store leads."""
+        return 0 if self._leading is None else self._leading.pending_requests
+
+    @property
     def leading(self) -> Leading:
         """NoLeader unless this store leads."""
         if self._leading is None:
