@@ -161,6 +161,26 @@ def test_edge_11_a_token_subprotocol_that_cannot_be_read_is_refused(protocols: b
     refused(passing().authenticate(asked), Reason.UNAUTHENTICATED, 401)
 
 
+def test_two_tokens_are_refused() -> None:
+    """kube-apiserver takes whichever holds, so the first one might be anything."""
+    protocols = (b"sec-websocket-protocol", b"a," + TOKEN_PROTOCOL)
+    both = request(WEBSOCKET, AUTHORIZATION, protocols)
+    refused(passing().authenticate(both), Reason.BAD_REQUEST, 400)
+    reviewing = Authenticator(cluster(TokenMode.REVIEW), FakeClock())
+    refused(reviewing.authenticate(both), Reason.BAD_REQUEST, 400)
+    for one in (request(WEBSOCKET, AUTHORIZATION), request(WEBSOCKET, protocols)):
+        assert settled(passing().authenticate(one)).lane is Lane.TOKEN
+
+
+def test_the_token_that_passes_through_is_the_parsed_one() -> None:
+    protocols = (b"sec-websocket-protocol", b"a," + TOKEN_PROTOCOL)
+    by_protocol = settled(passing().authenticate(request(WEBSOCKET, protocols)))
+    asked = request((b"authorization", b" bEARER " + by_protocol.token.encode() + b" text behind it"))
+    by_header = settled(passing().authenticate(asked))
+    assert by_header.token == by_protocol.token != ""
+    assert by_header.token not in repr(by_header)
+
+
 def test_a_token_subprotocol_counts_only_for_websockets() -> None:
     protocols = (b"sec-websocket-protocol", b"a," + TOKEN_PROTOCOL)
     assert settled(passing().authenticate(request((b"upgrade", b"SPDY/3.1"), protocols))).user is ANONYMOUS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from wharf.gateway.api.shapes import Key, Schema, WatchClass
 from wharf.gateway.limits.limiter import Limiter
-from wharf.gateway.limits.outcome import FREE, NOBODY, Cause, Refused, Ticket, Who, who_asks
+from wharf.gateway.limits.outcome import FREE, NOBODY, Cause, Refused, Ticket, Who, user_key
 from wharf.gateway.limits.waiting import Outcome, Waiting
 from wharf.gateway.user import UNKNOWN, User
 
@@ -151,11 +151,12 @@ def test_people_share_the_bucket_beside_those_of_service_accounts() -> None:
     assert isinstance(admit(limiter, "a", who=Who("bob")), Refused)
 
 
-def test_a_user_nobody_read_is_counted_by_the_token() -> None:
-    assert who_asks(User("alice"), "x") == Who("alice", "x")
-    one, two = who_asks(UNKNOWN, "x", "digest"), who_asks(User("token:digest"), "x")
-    assert one.user.endswith("digest")
-    assert one.user != two.user
+def test_a_user_that_only_the_server_knows_is_counted_by_its_token() -> None:
+    assert user_key(User("alice")) == "alice"
+    assert user_key(UNKNOWN, "one") == user_key(UNKNOWN, "one")
+    assert user_key(UNKNOWN, "one") != user_key(UNKNOWN, "two")
+    assert user_key(User("one")) != user_key(UNKNOWN, "one")
+    assert "one" not in user_key(UNKNOWN, "one")
 
 
 def test_the_least_recently_used_key_goes_first() -> None:

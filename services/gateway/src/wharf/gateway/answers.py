@@ -57,6 +57,11 @@ def misdirected(cluster: str) -> Answer:
     return Answer(Reason.MISDIRECTED, kube.misdirected(text))
 
 
+def credential_is_hop_by_hop(name: str) -> Answer:
+    text = f"the Connection header names {name}, so this credential would not reach the server: remove it there"
+    return Answer(Reason.BAD_REQUEST, kube.bad_request(text))
+
+
 def no_policy(info: RequestInfo) -> Answer:
     return Answer(
         Reason.NO_POLICY,

@@ -12,7 +12,7 @@ yet, so it must not meet that credential: kube-apiserver would take a request wi
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ class Authenticated:
     headers: tuple[Header, ...] = ()  # to be added upstream after all names of identity.py were stripped
     forward_authorization: bool = False  # else the client's Authorization header is stripped as well
     subprotocols: bytes | None = None  # what Sec-WebSocket-Protocol says upstream; None: what the client sent
+    token: str = field(default="", repr=False)  # the bearer token that passes through, as the server parses it
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +141,20 @@ class Authenticator:
     def _by_token(self, exchange: Exchange, refused: bool) -> Outcome:
         """`refused`: a certificate was offered that proves nothing."""
         token = bearer_token(exchange.header(b"authorization"))
-        if token is not None:
-            return _PASSED if self._passes else self._review(token, None)
         if _is_websocket(exchange):
             try:
                 offered = _subprotocols(exchange)
             except BadToken:
-                return _unauthorized()
-            if offered.token is not None:
-                return _PASSED_SUBPROTOCOL if self._passes else self._review(offered.token, offered.others)
+                if token is None:
+                    return _unauthorized()
+            else:
+                if offered.token is not None and token is not None:
+                    return _two_tokens()
+                if offered.token is not None:
+                    passed = replace(_PASSED_SUBPROTOCOL, token=offered.token)
+                    return passed if self._passes else self._review(offered.token, offered.others)
+        if token is not None:
+            return replace(_PASSED, token=token) if self._passes else self._review(token, None)
         return _unauthorized() if refused or not self._settings.anonymous else self._anonymous
 
     def _review(self, token: str, subprotocols: bytes | None) -> Outcome:
@@ -253,6 +259,12 @@ def _subprotocols(exchange: Exchange) -> Subprotocols:
 
 def _unauthorized() -> Answer:
     return Answer(Reason.UNAUTHENTICATED, kube.unauthorized())
+
+
+def _two_tokens() -> Answer:
+    """kube-apiserver tries both and takes the one that holds: which one would be unknown here."""
+    text = "the request carries a bearer token in Authorization and one in Sec-WebSocket-Protocol: send one of them"
+    return Answer(Reason.BAD_REQUEST, kube.bad_request(text))
 
 
 def _unavailable(why: str) -> Answer:

@@ -1,7 +1,11 @@
-"""Which tokens a cluster's servers have accepted lately, told by keyed hashes of them; the tokens are not kept.
+"""Which bearer tokens a cluster's servers have authenticated lately, by keyed hashes; the tokens are not kept.
 
-Only the choice of a connection hangs on it: a request with a token that was never accepted must not share a connection
-with others, because a server that refuses it closes the connection. Pure.
+A request with another token gets a connection apart, because a server that refuses it closes the connection, and its
+client learns nothing about servers. What counts as evidence: kube-apiserver answers a request with a wrong token by
+401, unless something before authentication answers first: OPTIONS (net/http's `OPTIONS *`, CORS), 400 for a wrong
+`timeout`, 429 and 503 while it stops, 504. So a success of any other method is evidence and no other status is.
+
+Source: k8s.io/apiserver 1.36, pkg/server/config.go, DefaultBuildHandlerChain. Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 KEPT_MAX: Final = 65_536
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
+_SWITCHING, _NOT_MODIFIED, _UNAUTHORIZED = 101, 304, 401
 
 
 class TokenBook:
@@ -22,11 +28,11 @@ class TokenBook:
     def accepted(self, token: int) -> bool:
         return token in self._known
 
-    def note(self, token: int, status: int) -> None:
-        """A server answered a request that carried this token."""
-        if status == 401:
+    def note(self, token: int, method: bytes, status: int) -> None:
+        """A server answered a request that carried this token and nothing else that authenticates."""
+        if status == _UNAUTHORIZED:
             self._known.pop(token, None)
-        elif 0 < status < 500 and token not in self._known:
+        elif token not in self._known and is_evidence(method, status):
             if len(self._known) >= KEPT_MAX:
                 del self._known[next(iter(self._known))]
             self._known[token] = None
@@ -35,6 +41,6 @@ class TokenBook:
         return len(self._known)
 
 
-def hash_token(authorization: bytes) -> int:
-    """Never 0. Python's hash of bytes is SipHash under a key of this process."""
-    return hash(authorization) or 1
+def is_evidence(method: bytes, status: int) -> bool:
+    """Whether kube-apiserver gives this answer only after it has authenticated the request."""
+    return method in _METHODS and (200 <= status < 300 or status in (_SWITCHING, _NOT_MODIFIED))

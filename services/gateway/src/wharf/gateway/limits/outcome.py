@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
+from wharf.gateway.bearer import canonical_token, hash_token
 from wharf.gateway.user import SERVICE_ACCOUNT, User
 
 UNREAD: Final = "\0token:"  # no user's name begins like this
@@ -42,9 +43,13 @@ class Who:
 NOBODY: Final = Who()
 
 
-def who_asks(user: User, namespace: str, credential: str = "") -> Who:
-    """`credential`: a digest of the token, counted by while only the upstream can tell whose it is."""
-    return Who(user.name if user.known else UNREAD + credential, namespace)
+def user_key(user: User, token: str = "") -> str:
+    """What limits per user and hash keys tell clients apart by: the user's name, or a keyed hash of its bearer token.
+
+    `token`: the parsed token that passes through, of a user that only the upstream knows. All its spellings that a
+    server reads as the same have one key.
+    """
+    return user.name if user.known else f"{UNREAD}{hash_token(canonical_token(token))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,19 @@ from wharf.common.kube.request_info import BadTarget, parse_request_info
 from wharf.gateway import answers
 from wharf.gateway.answers import Answer, Reason
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
+from wharf.gateway.bearer import hash_token
 from wharf.gateway.cluster.names import parse_authority
-from wharf.gateway.cluster.tokens import hash_token
 from wharf.gateway.limits.lists import inject_limit, is_unpaged
-from wharf.gateway.limits.outcome import Refused, Ticket, who_asks
+from wharf.gateway.limits.outcome import Refused, Ticket, Who, user_key
 from wharf.gateway.serve.context import ClientContext, Prepared
 from wharf.gateway.serve.dispatch import dispatch
 from wharf.gateway.serve.flight import Flight
-from wharf.gateway.serve.headers import REQUEST_FILTERS, TRACEPARENT, WEBSOCKET_PROTOCOL
+from wharf.gateway.serve.headers import (
+    REQUEST_FILTERS,
+    TRACEPARENT,
+    WEBSOCKET_PROTOCOL,
+    credential_named_by_connection,
+)
 from wharf.gateway.serve.host import Host
 from wharf.gateway.serve.upgrade import upgrade
 from wharf.wire.web import Exchange
@@ -70,6 +75,10 @@ def refuse_early(host: Host, exchange: Exchange, cluster: str, answer: Answer) -
 
 def _authenticate(flight: Flight) -> None:
     exchange, cluster = flight.exchange, flight.cluster
+    dropped = credential_named_by_connection(exchange)
+    if dropped is not None:
+        flight.refuse(answers.credential_is_hop_by_hop(dropped))
+        return
     context: ClientContext | None = exchange.connection.context
     prepared = context.recall(exchange, cluster, flight.host.now()) if context is not None else None
     if prepared is not None and flight.span is None:
@@ -122,7 +131,7 @@ def _prepare(flight: Flight, outcome: Authenticated, context: ClientContext) -> 
     token = 0
     extra = (*context.address.headers(exchange), *outcome.headers)
     if outcome.lane is Lane.TOKEN:
-        token = hash_token(exchange.header(b"authorization") or exchange.header(WEBSOCKET_PROTOCOL) or b"")
+        token = hash_token(outcome.token)
     else:
         extra += cluster.own_headers
     if span is not None:
@@ -135,6 +144,7 @@ def _prepare(flight: Flight, outcome: Authenticated, context: ClientContext) -> 
         REQUEST_FILTERS[outcome.forward_authorization, span is None, outcome.subprotocols is None],
         extra,
         token,
+        user_key(outcome.user, outcome.token),
         outcome.acting.name if outcome.acting is not outcome.real else None,
         cluster.spec.upstream.identity,
     )
@@ -143,6 +153,7 @@ def _prepare(flight: Flight, outcome: Authenticated, context: ClientContext) -> 
 def _known(flight: Flight, prepared: Prepared) -> None:
     """It is clear who asks."""
     flight.user, flight.lane, flight.token = prepared.user, prepared.lane, prepared.token
+    flight.user_key = prepared.user_key
     flight.request_filter, flight.extra, flight.told = prepared.request_filter, prepared.extra, prepared.told
     if prepared.impersonated is not None:
         flight.impersonated = prepared.impersonated
@@ -174,7 +185,7 @@ def _route(flight: Flight) -> None:
 
 def _limit(flight: Flight, cost: float) -> None:
     cluster, info = flight.cluster, flight.info
-    who = who_asks(flight.user, info.namespace, str(flight.token) if flight.token else "")
+    who = Who(flight.user_key, info.namespace)
     found = cluster.limiter.admit(flight.policy.flow_control, who, info.long_running, cost, flight.host.now())
     if isinstance(found, Ticket | Refused):
         _admitted(flight, found)

@@ -35,6 +35,7 @@ class Prepared:
     request_filter: HeaderFilter
     extra: tuple[Header, ...]
     token: int
+    user_key: str  # limits.outcome.user_key
     impersonated: str | None
     told: IdentityMode  # the way in which `extra` tells the upstream who asks
 

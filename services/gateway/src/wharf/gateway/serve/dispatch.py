@@ -5,7 +5,7 @@ Invariant: for every `members.started` here there is one `members.finished`, wha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from wharf.gateway import answers
 from wharf.gateway.answers import Reason
@@ -13,6 +13,7 @@ from wharf.gateway.api.shapes import Key
 from wharf.gateway.authn import Lane
 from wharf.gateway.cluster.pools import Pools
 from wharf.gateway.limits.lists import is_unpaged
+from wharf.gateway.limits.outcome import Who
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint
@@ -26,7 +27,6 @@ from wharf.wire.pool import HTTP2
 from wharf.wire.relay import Relay
 from wharf.wire.web import Failure, Fault, Link
 
-HASH: Final = "ConsistentHash"
 if TYPE_CHECKING:
     from wharf.wire._http import HttpClientSession, HttpServerStream
 
@@ -54,8 +54,9 @@ def take_server(flight: Flight) -> Endpoint | None:
         # does not vouch for them: the server would take the client for the gateway.
         flight.refuse(answers.outdated(cluster.name))
         return None
-    key = balance_key(flight) if policy.balance.strategy == HASH else ""
-    found = cluster.members.pick(policy.name, key, now, long_running=info.long_running, avoid=flight.avoid)
+    found = cluster.members.pick(
+        policy.name, balance_key(flight), now, long_running=info.long_running, avoid=flight.avoid
+    )
     if isinstance(found, Unavailable):
         flight.refuse(answers.no_server(cluster.name, found.text if flight.knows_servers else "", found.retry_after))
         return None
@@ -72,10 +73,13 @@ def take_server(flight: Flight) -> Endpoint | None:
 
 
 def balance_key(flight: Flight) -> str:
-    """What a consistent hash goes by."""
-    if flight.policy.balance.hash_key is Key.NAMESPACE:
+    """The key that the policy's strategy gets; "" when the request has none of this kind."""
+    kind = flight.policy.balance.hash_key
+    if kind is Key.USER:
+        return flight.user_key
+    if kind is Key.NAMESPACE:
         return flight.info.namespace
-    return flight.user.name or (str(flight.token) if flight.token else "")
+    return Who(flight.user_key).service_account if kind is Key.SERVICE_ACCOUNT else ""
 
 
 def pool_for(flight: Flight, endpoint: Endpoint) -> HttpPool:
@@ -224,8 +228,8 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
         return
     flight.place = None
     cluster, info = flight.cluster, flight.info
-    if flight.token and (status == 401 or not cluster.tokens.accepted(flight.token)):
-        cluster.tokens.note(flight.token, status)
+    if flight.token:
+        cluster.tokens.note(flight.token, flight.exchange.method, status)
     if failure is None and 0 < status < 500:
         outcome = Outcome.GOOD
     else:

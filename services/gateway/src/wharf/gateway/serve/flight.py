@@ -44,7 +44,8 @@ class Flight:
     user: User = UNKNOWN
     impersonated: str | None = None  # whom the user asked to be
     lane: Lane = Lane.ANONYMOUS
-    token: int = 0  # a keyed hash of the credential that passes through; 0: none does
+    token: int = 0  # a keyed hash of the bearer token that passes through; 0: none does
+    user_key: str = ""  # what limits per user and hash keys go by
     policy: Policy = UNROUTED
     ticket: Ticket = FREE
     extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORWARDED_FOR: Final = b"x-forwarded-for"
 WEBSOCKET_PROTOCOL: Final = b"sec-websocket-protocol"
 TRACEPARENT: Final = b"traceparent"
+_CONNECTION: Final = b"connection"
 
 _ALWAYS: Final = (*STRIPPED_NAMES, *REQUEST_ONLY_HERE, FORWARDED_FOR, b"forwarded", b"x-real-ip", HEADER)
 
@@ -45,6 +46,8 @@ REQUEST_FILTERS: Final = {
     for protocols in (False, True)
 }
 """By what of the client's goes through: its Authorization, its traceparent, its WebSocket subprotocols."""
+
+_CREDENTIALS: Final = (AUTHORIZATION, WEBSOCKET_PROTOCOL)
 
 RESPONSE_FILTER: Final = HeaderFilter((HEADER, SERVER_HEADER))
 
@@ -77,6 +80,23 @@ class ClientAddress:
             return self._own
         said = [value for name, value in exchange.headers if name == FORWARDED_FOR]
         return ((FORWARDED_FOR, b", ".join((*said, self._own[0][1]))),)
+
+
+def credential_named_by_connection(exchange: Exchange) -> str | None:
+    """The credential header that a Connection header of the request names, None without one.
+
+    Such a header ends here (RFC 9110 §7.6.1): the server would answer a request without the credential that the
+    gateway saw.
+    """
+    if exchange.header(_CONNECTION) is None:
+        return None
+    for name, value in exchange.headers:
+        if name == _CONNECTION:
+            for option in value.split(b","):
+                named = option.strip(b" \t").lower().replace(b"_", b"-")
+                if named in _CREDENTIALS:
+                    return named.decode("ascii")
+    return None
 
 
 def response_headers(cluster: ClusterRuntime, endpoint: Endpoint) -> tuple[Header, ...]:
