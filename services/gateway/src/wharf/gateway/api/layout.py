@@ -110,7 +110,7 @@ RULE: Final = Shape(
 BALANCE: Final = Shape(
     (
         Field("strategy", WORD, "RoundRobin, Random, LeastRequests, ConsistentHash, or an installed plugin's name."),
-        Field("hashKey", Choice(Key), "What ConsistentHash looks at."),
+        Field("hashKey", Choice(Key), "What ConsistentHash, or a plugin, gets as the key of a request."),
         Field("preferZone", ZONE, "Servers of this zone first (without it: of the gateway's own), then others."),
     ),
     Balance,

@@ -29,6 +29,7 @@ class Strategy(Protocol):
     def pick(self, candidates: tuple[Candidate, ...], key: str) -> int:
         """The index of the server that takes this request; there is at least one.
 
-        Requests of one `key` belong together; "" belongs to nothing. While only `in_flight` changes, the very same
+        Requests of one `key` belong together; "" belongs to nothing. It is what the policy's `balance.hashKey` names; a
+        bearer token that passes through is a hash. While only `in_flight` changes, the very same
         tuple comes again, so what is worked out about it may be kept.
         """
