@@ -4,6 +4,7 @@
 # Wheels (pinned, with hashes) and the Kubernetes programs are made outside and copied in, so a build inside needs no
 # Python index. WHARF_BASE_IMAGE names another base than debian:bookworm-slim; `--prepare` only fills build/image.
 set -euo pipefail
+umask 022 # images are read by their own user, whatever the umask of the one who builds them
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly context=build/image python=.venv/bin/python
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' cli/pyproject.toml)
@@ -60,11 +61,12 @@ if [[ " $* " = *" kube "* ]]; then
     rm -rf $context/kube
     mkdir $context/kube
     for program in $($python -m wharf.cli.kube.build kube-apiserver kube-controller-manager kube-scheduler kubectl); do
-        ln "$program" $context/kube/ 2> /dev/null || cp "$program" $context/kube/
+        install -m 0755 "$program" $context/kube/
     done
 fi
 rm -rf $context/backing
 cp -R deploy/pki.py deploy/backing $context/
+chmod -R u=rwX,go=rX $context # a checkout made under umask 077 holds files of mode 0600
 [ -z "$prepare_only" ] || exit 0
 for target in "$@"; do
     say "building wharf-$target:$version"

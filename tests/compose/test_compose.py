@@ -1,5 +1,6 @@
-"""docker-compose.yml as a user would run it: images built, three brains, two kube-apiservers and a gateway up, a leader
-and a kube-apiserver killed, data kept over a restart.
+"""docker-compose.yml as a new user would run it, after the README's first command: `make up`, `wharf down`, then images
+built, three brains, two kube-apiservers and a gateway up, a leader and a kube-apiserver killed, data kept over a
+restart.
 
 The tests are one story on one system, in file order.
 """
@@ -7,6 +8,8 @@ The tests are one story on one system, in file order.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,17 +17,33 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-from harness.containers import ROOT, Engine
+from harness.containers import ROOT, Engine, checked
 from wharf.cli.kube.build import build
 
 BRAINS = ("brain-1", "brain-2", "brain-3")
+PARTS = ("brain", "brain-health", "controller-manager", "scheduler", "gateway", "gateway-health")
 FAILOVER_SECONDS = 60.0  # the leader's lease is three; the rest is for a slow machine
 T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
-def system(engine: Engine) -> Iterator[Engine]:
-    engine.build_images()
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache that `make up` fills under a private umask; the images are made from it."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    ports = " ".join(("--port=0", *(f"--{name}-port=0" for name in PARTS)))
+    environment = {**os.environ, "WHARF_CACHE": str(folder / "cache")}
+    script = 'umask 077; make up ARGS="$1" && .venv/bin/wharf down --dir "$2"'
+    words = ["sh", "-ec", script, "sh", f"--detach --dir {folder}/system {ports}", f"{folder}/system"]
+    checked(words, environment, ROOT, 1000)
+    yield folder / "cache"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def system(engine: Engine, programs: Path) -> Iterator[Engine]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHARF_CACHE", str(programs))
+        engine.build_images()
     compose(engine, "up", "-d")
     yield engine
     compose(engine, "down", "--volumes", "--timeout", "5")

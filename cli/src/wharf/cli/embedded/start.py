@@ -41,7 +41,6 @@ class Start:
 
 def start(asked: Start) -> None:
     """Bring the system up and, unless detached, keep it up until it is stopped. CommandError when it cannot be."""
-    os.umask(0o077)  # whatever the parts write is as private as what is written here
     progress = Progress(Terminal(stderr=True))
     layout = asked.layout
     layout.make()
@@ -51,6 +50,9 @@ def start(asked: Start) -> None:
     if problems := conflicts(ports.table()):
         raise CommandError("\n".join(problems))
     binaries = _binaries(asked.kube_bin, asked.kube_version, progress)
+    # Not earlier: programs built into the cache are not private. Later, every file is the system's own, and the parts
+    # inherit this.
+    os.umask(0o077)
     parts = build(layout, ports, binaries)
     at_hand = str(binaries["kubectl"].path)
     kubectl = "kubectl" if shutil.which("kubectl") == at_hand else at_hand

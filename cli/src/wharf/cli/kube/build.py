@@ -2,7 +2,8 @@
 
 It owns the cache (`$WHARF_CACHE`, else `~/.cache/wharf`): `bin/<name>-<version>/<name>` and a stamp beside it that says
 what it was built from. Invariant: a folder in the cache appears whole or not at all, and a program whose stamp (go.sum,
-linker flags) no longer matches the source tree is built anew.
+linker flags) no longer matches the source tree is built anew. Modes in the cache (0755, stamps 0644) do not depend on the
+umask of the process that built: images and other users run these programs.
 
     python -m wharf.cli.kube.build kube-apiserver etcd
 """
@@ -109,6 +110,8 @@ def _build_one(tool: Recipe, version: str, pinned: str, report: Report) -> Path:
         command = [str(go), *tool.verb, "-v", "-trimpath", "-ldflags", tool.ldflags(version)]
         _compile([*command, "-o", str(fresh / tool.name), tool.package], module, tool, version, report)
         (fresh / "build.json").write_text(json.dumps(_stamp(tool, version)))
+        for path, mode in ((fresh, 0o755), (fresh / tool.name, 0o755), (fresh / "build.json", 0o644)):
+            path.chmod(mode)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
     return folder / tool.name
