@@ -121,7 +121,7 @@ def test_a_cluster_defined_twice_is_taken_from_the_first_file(tmp_path: Path) ->
     found = Folder(tmp_path).look()
     assert found is not None
     assert found.clusters[0].hostnames == ("x",)
-    assert found.refused[0].problems == ("b.yaml: is defined twice",)
+    assert found.refused[0].problems == ("b.yaml: one is defined already, in a.yaml",)
 
 
 def test_conflicts_across_files_are_refused(tmp_path: Path) -> None:
@@ -132,7 +132,60 @@ def test_conflicts_across_files_are_refused(tmp_path: Path) -> None:
     assert found is not None
     [refused] = found.refused
     assert (refused.name, refused.reason, refused.kept) == ("two", Reason.CONFLICT, False)
-    assert refused.problems == ("x belongs to UpstreamCluster one",)
+    assert refused.problems == ("a.yaml: x belongs to UpstreamCluster one (b.yaml)",)
+
+
+@pytest.mark.parametrize("claim", [{"hostnames": ["x"]}, {"addresses": ["10.0.0.1"]}, {"hostnames": ["running"]}])
+def test_a_new_file_does_not_remove_a_running_cluster_whose_claim_it_repeats(tmp_path: Path, claim: Json) -> None:
+    write(tmp_path / "b.yaml", document(spec(hostnames=["x", "y"], addresses=["10.0.0.1"]), "running"))
+    folder = Folder(tmp_path)
+    folder.look()
+    newcomer = document(spec(**claim), "a-newcomer")  # the first by name and by file
+    newcomer["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"
+    write(tmp_path / "a.yaml", newcomer, document(spec(hostnames=["z"]), "other"))
+    found = settled(folder)
+    assert names(found) == ["other", "running"]
+    [refused] = found.refused
+    assert (refused.name, refused.reason, refused.kept) == ("a-newcomer", Reason.CONFLICT, False)
+    assert "belongs to UpstreamCluster running (b.yaml)" in refused.problems[0]
+
+    (tmp_path / "b.yaml").unlink()  # what is deleted claims nothing any more
+    assert names(settled(folder)) == ["a-newcomer", "other"]
+
+
+def test_a_new_file_does_not_replace_a_running_cluster_of_the_same_name(tmp_path: Path) -> None:
+    write(tmp_path / "b.yaml", document(spec(hostnames=["x"]), "one"))
+    folder = Folder(tmp_path)
+    folder.look()
+    write(tmp_path / "a.yaml", document(spec(hostnames=["y"]), "one"))
+    found = settled(folder)
+    assert [cluster.hostnames for cluster in found.clusters] == [("x",)]
+    assert found.refused[0].problems == ("a.yaml: one is defined already, in b.yaml",)
+
+    write(tmp_path / "b.yaml", document(spec(hostnames=["x", "z"]), "one"))  # the running one may still change
+    assert [cluster.hostnames for cluster in settled(folder).clusters] == [("x", "z")]
+    (tmp_path / "b.yaml").unlink()
+    assert [cluster.hostnames for cluster in settled(folder).clusters] == [("y",)]
+
+
+def test_a_running_cluster_that_changes_its_claims_keeps_the_rest_against_a_newcomer(tmp_path: Path) -> None:
+    write(tmp_path / "b.yaml", document(spec(hostnames=["x", "y"]), "running"))
+    folder = Folder(tmp_path)
+    folder.look()
+    write(tmp_path / "b.yaml", document(spec(hostnames=["x", "z"]), "running"))
+    write(tmp_path / "a.yaml", document(spec(hostnames=["x"]), "a"), document(spec(hostnames=["y"]), "c"))
+    found = settled(folder)
+    assert {cluster.name: cluster.hostnames for cluster in found.clusters} == {"running": ("x", "z"), "c": ("y",)}
+
+
+def test_clusters_exchange_hostnames_in_one_change(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", document(spec(hostnames=["x"]), "one"), document(spec(hostnames=["y"]), "two"))
+    folder = Folder(tmp_path)
+    folder.look()
+    write(tmp_path / "a.yaml", document(spec(hostnames=["y"]), "one"), document(spec(hostnames=["x"]), "two"))
+    found = settled(folder)
+    assert [cluster.hostnames for cluster in found.clusters] == [("y",), ("x",)]
+    assert found.refused == ()
 
 
 def test_what_comes_to_conflict_falls_back_to_what_it_was(tmp_path: Path) -> None:
@@ -183,8 +236,8 @@ def test_a_missing_material_is_named(tmp_path: Path) -> None:
     assert found is not None
     assert found.clusters == ()
     assert found.refused[0].problems == (
-        "spec.upstream.ca: file nothing.crt cannot be read",
-        "spec.upstream.token: Secret wharf/token does not exist",
+        "a.yaml: spec.upstream.ca: file nothing.crt does not exist",
+        "a.yaml: spec.upstream.token: Secret wharf/token does not exist",
     )
 
 
@@ -200,7 +253,7 @@ def test_secrets_lie_beside_the_documents(tmp_path: Path) -> None:
     write(tmp_path / "secrets.yaml", secret("token", other=b"x"))
     kept = settled(folder)
     assert kept.clusters == found.clusters
-    assert kept.refused[0].problems == ("spec.upstream.token: Secret wharf/token has no entry token",)
+    assert kept.refused[0].problems == ("a.yaml: spec.upstream.token: Secret wharf/token has no entry token",)
     write(tmp_path / "secrets.yaml", secret("token", token=b"second"))
     rotated = settled(folder).clusters[0].upstream.token
     assert rotated is not None

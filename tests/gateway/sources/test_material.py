@@ -85,18 +85,42 @@ def test_what_did_not_change_is_not_checked_again() -> None:
         resolve(one, lambda _: b"changed since", before)
 
 
+def nothing(_: Material) -> bytes:
+    raise KeyError("nothing is there")
+
+
 def test_a_conflict_beside_another_problem_is_told_with_it() -> None:
     assembly = Assembly()
-    old, new = cluster("blue", hostnames=["x"]), cluster("azure", hostnames=["x"])
+    young, old = cluster("blue", hostnames=["x"]), cluster("azure", hostnames=["x"])
+    young, old = replace(young, created="2026-02-01"), replace(old, created="2026-01-01")
 
-    def nothing(_: Material) -> bytes:
-        raise KeyError("nothing is there")
-
-    first = assembly.put_together([Entry("blue", old)], nothing, {})
+    first = assembly.put_together([Entry("blue", young)], nothing, {})
     assert [one.name for one in first.clusters] == ["blue"]
-    entries = [Entry("blue", None, ("spec: is wrong",)), Entry("azure", new)]
+    entries = [Entry("blue", None, ("spec: is wrong",)), Entry("azure", old)]
     second = assembly.put_together(entries, nothing, {})
     assert [one.name for one in second.clusters] == ["azure"]
     [refused] = second.refused
     assert (refused.reason, refused.kept) == (Reason.INVALID, False)
     assert refused.problems == ("spec: is wrong", "x belongs to UpstreamCluster azure")
+
+
+def test_a_broken_document_keeps_its_running_cluster_s_claims_against_a_newcomer() -> None:
+    assembly = Assembly()
+    assembly.put_together([Entry("blue", cluster("blue", hostnames=["x"]))], nothing, {})
+    entries = [Entry("blue", None, ("spec: is wrong",)), Entry("azure", cluster("azure", hostnames=["x"]))]
+    found = assembly.put_together(entries, nothing, {})
+    assert [one.name for one in found.clusters] == ["blue"]
+    assert [(one.name, one.reason, one.kept) for one in found.refused] == [
+        ("azure", Reason.CONFLICT, False),
+        ("blue", Reason.INVALID, True),
+    ]
+
+
+def test_a_new_object_of_a_running_cluster_s_name_holds_nothing_of_it() -> None:
+    assembly = Assembly()
+    assembly.put_together([Entry("blue", cluster("blue", hostnames=["x"]), uid="1")], nothing, {})
+    again = replace(cluster("blue", hostnames=["x"]), uid="2")
+    found = assembly.put_together(
+        [Entry("blue", again), Entry("azure", cluster("azure", hostnames=["x"]))], nothing, {}
+    )
+    assert [one.name for one in found.clusters] == ["azure"]

@@ -31,7 +31,7 @@ class Invalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A cluster that claims what an older one has."""
+    """A cluster that claims what another one has."""
 
     cluster: str
     owner: str
@@ -66,20 +66,27 @@ def parse_cluster(
     return UpstreamCluster(**metadata, **spec)
 
 
-def check_set(clusters: Iterable[UpstreamCluster]) -> list[Conflict]:
-    """Clusters that may not be served because an older one has one of their hostnames or addresses.
+def check_set(clusters: Iterable[UpstreamCluster], running: Iterable[UpstreamCluster] = ()) -> list[Conflict]:
+    """Clusters that may not be served because another one has one of their hostnames or addresses.
 
-    Age is the object's creation; among objects of the same age the name decides. A refused cluster claims nothing.
+    The older has it: age is the object's creation. Among objects of the same age the one that has it already, in the
+    version that is served (`running`), keeps it; then the name decides. A refused cluster claims nothing.
     """
+    ordered = sorted(clusters, key=lambda one: (one.created, one.name))
+    claims = {one.name: claims_of(one) for one in ordered}
+    held = {claim: before for before in running for claim in claims_of(before) if claim in claims.get(before.name, ())}
     owners: dict[str, str] = {}
     conflicts = []
-    for cluster in sorted(clusters, key=lambda one: (one.created, one.name)):
-        claims = claims_of(cluster)
-        taken = [claim for claim in claims if claim in owners]
-        if taken:
-            conflicts += [Conflict(cluster.name, owners[claim], claim) for claim in taken]
-        else:
-            owners.update(dict.fromkeys(claims, cluster.name))
+    for cluster in ordered:
+        found = len(conflicts)
+        for claim in claims[cluster.name]:
+            holder = held.get(claim, cluster)
+            kept_by = holder.name if holder.created <= cluster.created else cluster.name
+            owner = owners.get(claim, kept_by)
+            if owner != cluster.name:
+                conflicts.append(Conflict(cluster.name, owner, claim))
+        if len(conflicts) == found:
+            owners.update(dict.fromkeys(claims[cluster.name], cluster.name))
     return conflicts
 
 

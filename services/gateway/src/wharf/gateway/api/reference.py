@@ -47,8 +47,10 @@ a user's groups one must match and none may be excluded. A rule is either for re
 `kubectl get uc` shows how many servers are ready for every gateway, whether the object is accepted, and whether every
 gateway has a server. `status.gateways[]` holds what each gateway sees, server by server; each writes only its own entry
 (server-side apply), at most every few seconds, and one that falls silent is removed after some minutes.
-When two objects claim the same hostname or address, the older keeps it (of the same age: the first by name), and the
-other's `Accepted` condition is `False` with reason `Conflict`.
+When two objects claim the same hostname or address, the older keeps it, and the other's `Accepted` condition is `False`
+with reason `Conflict`. Documents of a watched directory have no age. There the cluster that is served already keeps
+what it claims; a new document that claims it too, or has the same name, is refused. At a start the first by name keeps
+it, and of two documents with one name the one in the first file. `wharf gateway check DIR` names both.
 """
 
 

@@ -1,7 +1,8 @@
 """What every source of UpstreamClusters gives: one immutable snapshot after another, never a step back.
 
-A version that cannot be served (it is wrong, its Secret is missing, it claims what an older cluster has) does not end
-the service of the version before it: that one stays, and the problem is reported. Only what was deleted goes away.
+A version that cannot be served (it is wrong, its Secret is missing, it claims what another cluster has) does not end
+the service of the version before it, nor of the other cluster: they stay, and the problem is reported. Only what was
+deleted goes away.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from wharf.gateway.api.parse import check_set
+from wharf.gateway.api.parse import Conflict, check_set
 from wharf.gateway.api.shapes import Material, UpstreamCluster
 from wharf.gateway.sources.material import Unresolved, resolve
 
@@ -25,7 +26,7 @@ class Reason(Enum):
     UNREADABLE = "Unreadable"  # no YAML
     INVALID = "Invalid"
     MATERIAL = "MaterialUnusable"  # a Secret or file is missing, or not what it should be
-    CONFLICT = "Conflict"  # an older cluster has one of its names or addresses
+    CONFLICT = "Conflict"  # another cluster has its name, or one of its hostnames or addresses, already
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +81,26 @@ class Assembly:
 
     def __init__(self) -> None:
         self._good: dict[str, UpstreamCluster] = {}
+        self._files: dict[str, str] = {}  # where the document of each name was read
 
     def put_together(self, entries: Iterable[Entry], lookup: Lookup, slices: Slices) -> ClusterObjects:
-        """The snapshot after a change: `entries` are all the documents there are, the first of a name counts."""
+        """The snapshot after a change. `entries` are all the documents there are.
+
+        Of several with one name the one in the file that had the name before counts, else the first.
+        """
         refused: dict[str, Refused] = {}
         candidates: dict[str, UpstreamCluster] = {}
-        repeated: list[Refused] = []
+        by_name: dict[str, list[Entry]] = {}
         for entry in entries:
-            if entry.name in candidates or entry.name in refused:
-                repeated.append(Refused(entry.name, Reason.CONFLICT, (f"{entry.where}: is defined twice",), kept=True))
-                continue
+            by_name.setdefault(entry.name, []).append(entry)
+        repeated: list[Refused] = []
+        files: dict[str, str] = {}
+        for name, found in by_name.items():
+            entry = next((one for one in found if one.where == self._files.get(name)), found[0])
+            files[name] = entry.where
             self._take(entry, lookup, candidates, refused)
+            repeated += (_repeated(one, entry) for one in found if one is not entry)
+        self._files = files
         served = self._without_conflicts(candidates, refused)
         self._good = served
         complaints = [*refused.values(), *repeated]
@@ -105,7 +115,7 @@ class Assembly:
             try:
                 candidates[entry.name] = resolve(entry.cluster, lookup, self._good.get(entry.name))
             except Unresolved as unresolved:
-                reason, problems = Reason.MATERIAL, tuple(str(problem) for problem in unresolved.problems)
+                reason, problems = Reason.MATERIAL, tuple(f"{_at(entry)}{problem}" for problem in unresolved.problems)
             else:
                 return
         before = self._good.get(entry.name)
@@ -116,11 +126,11 @@ class Assembly:
     def _without_conflicts(
         self, candidates: dict[str, UpstreamCluster], refused: dict[str, Refused]
     ) -> dict[str, UpstreamCluster]:
-        """Those left after the older ones have taken what they claim; a loser falls back to what it was before."""
+        """Those left after the others have kept what is theirs; a loser falls back to what it was before."""
         served = dict(candidates)
-        while conflicts := check_set(served.values()):
+        while conflicts := check_set(served.values(), self._running(served)):
             for name in {conflict.cluster for conflict in conflicts}:
-                told = tuple(str(conflict) for conflict in conflicts if conflict.cluster == name)
+                told = tuple(self._describe(conflict) for conflict in conflicts if conflict.cluster == name)
                 now, before = served.pop(name), self._good.get(name)
                 falls_back = before is not None and before != now and before.uid == now.uid
                 if falls_back and before is not None:
@@ -134,6 +144,24 @@ class Assembly:
                     falls_back,
                 )
         return served
+
+    def _describe(self, conflict: Conflict) -> str:
+        claimant, owner = self._files.get(conflict.cluster), self._files.get(conflict.owner)
+        return f"{claimant}: {conflict} ({owner})" if claimant and owner else str(conflict)
+
+    def _running(self, served: Mapping[str, UpstreamCluster]) -> Iterable[UpstreamCluster]:
+        """The versions served until now of the clusters that are still there."""
+        return [one for one in self._good.values() if one.name in served and served[one.name].uid == one.uid]
+
+
+def _repeated(entry: Entry, counts: Entry) -> Refused:
+    where = "the same file" if counts.where == entry.where else counts.where
+    problem = f"{_at(entry)}{entry.name} is defined already, in {where}"
+    return Refused(entry.name, Reason.CONFLICT, (problem,), kept=True)
+
+
+def _at(entry: Entry) -> str:
+    return f"{entry.where}: " if entry.where else ""
 
 
 def _renewed(cluster: UpstreamCluster, lookup: Lookup) -> UpstreamCluster:

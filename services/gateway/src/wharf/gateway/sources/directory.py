@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +20,10 @@ from wharf.gateway.api.documents import BYTES_MAX, load_documents
 from wharf.gateway.api.parse import Invalid, parse_cluster
 from wharf.gateway.api.shapes import Material
 from wharf.gateway.sources.base import Assembly, ClusterObjects, Entry, Reason, Refused
+from wharf.gateway.sources.files import FileUnusable, document_files, read_file
 from wharf.gateway.sources.material import describe, files_of, find_in, secret_data
 
 LOOK_SECONDS: Final = 0.25  # a change is seen at the next look and taken at the one after it
-SUFFIXES: Final = (".yaml", ".yml", ".json")
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 Named = tuple[str, str]  # namespace, name
 Stamp = tuple[int, int, int, int, int]  # device, inode, times of change in nanoseconds, size
@@ -33,14 +32,14 @@ log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Found:
+class Documents:
     """What documents hold, by kind."""
 
     entries: list[Entry] = field(default_factory=list)
     secrets: dict[Named, Mapping[str, bytes]] = field(default_factory=dict)
     slices: dict[Named, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
-    def add(self, other: _Found) -> None:
+    def add(self, other: Documents) -> None:
         self.entries += other.entries
         self.secrets |= other.secrets
         for service, slices in other.slices.items():
@@ -51,7 +50,7 @@ class _Found:
 class _File:
     """The last good reading of a file, and what is wrong with it now."""
 
-    found: _Found | None = None
+    found: Documents | None = None
     problem: str = ""
 
 
@@ -71,30 +70,24 @@ class Folder:
 
         The first look takes everything as it is. OSError when the directory cannot be listed.
         """
-        documents = _stamps(self._documents())
+        documents = _stamps(document_files(self._path))
         stamps = documents | _stamps(self._materials)
         first, settled = self._seen is None, stamps == self._seen
         self._seen = stamps
         if not first and (not settled or stamps == self._taken):
             return None
         self._read_changed(documents)
-        found = _Found()
+        found = Documents()
         for _, file in sorted(self._files.items(), key=lambda one: one[0]):
-            found.add(file.found or _Found())
+            found.add(file.found or Documents())
         self._materials = frozenset(self._path / name for name in _files_of(found.entries))
         self._taken = documents | _stamps(self._materials)  # before they are read: a change in between is seen later
         self._seen = self._taken
-        contents = {path: content for path in self._materials if (content := _content(path)) is not None}
         result = self._assembly.put_together(
-            found.entries, lambda material: self._lookup(material, found.secrets, contents), found.slices
+            found.entries, lambda material: find_material(material, found.secrets, self._path), found.slices
         )
         broken = (self._complaint(path, file) for path, file in sorted(self._files.items()) if file.problem)
         return replace(result, refused=(*result.refused, *broken))
-
-    def _documents(self) -> list[Path]:
-        with os.scandir(self._path) as entries:
-            names = [entry.name for entry in entries]
-        return [self._path / name for name in sorted(names) if name.endswith(SUFFIXES) and not name.startswith(".")]
 
     def _read_changed(self, stamps: Stamps) -> None:
         for path in [known for known in self._files if known not in stamps]:
@@ -105,24 +98,11 @@ class Folder:
 
     def _read(self, path: Path) -> None:
         file = self._files.setdefault(path, _File())
-        content = _content(path)
         try:
-            text = content.decode() if content is not None else ""
-            if not text.strip():
-                raise ValueError("is empty" if content is not None else "cannot be read, or is too large")
-            file.found, file.problem = _sorted(load_documents(text), path.name), ""
+            text = read_file(path, BYTES_MAX).decode()
+            file.found, file.problem = sort_documents(load_documents(text), path.name), ""
         except ValueError as error:
             file.problem = f"{path.name}: {error}"
-
-    def _lookup(
-        self, material: Material, secrets: Mapping[Named, Mapping[str, bytes]], contents: Mapping[Path, bytes]
-    ) -> bytes:
-        if not material.file:
-            return find_in(secrets, material)
-        path = self._path / material.file
-        if path not in contents:
-            raise KeyError(f"{describe(material)} cannot be read")
-        return contents[path]
 
     @staticmethod
     def _complaint(path: Path, file: _File) -> Refused:
@@ -163,8 +143,22 @@ class DirectorySource:
         return snapshot
 
 
-def _sorted(documents: Iterable[Mapping[str, Any]], file: str) -> _Found:
-    found = _Found()
+def find_material(material: Material, secrets: Mapping[Named, Mapping[str, bytes]], folder: Path) -> bytes:
+    """The bytes a document refers to: of a Secret beside it, or of a file under `folder`; KeyError with a text."""
+    if not material.file:
+        return find_in(secrets, material)
+    try:
+        return read_file(folder / material.file, BYTES_MAX)
+    except FileUnusable as error:
+        raise KeyError(f"{describe(material)} {error}") from error
+
+
+def sort_documents(documents: Iterable[Mapping[str, Any]], file: str) -> Documents:
+    """Documents of one file, by kind; UpstreamClusters read, and refused with all their problems where they are wrong.
+
+    Their `metadata.creationTimestamp` says nothing about a directory, so it is not looked at.
+    """
+    found = Documents()
     for index, document in enumerate(documents):
         metadata = document.get("metadata")
         named = metadata if isinstance(metadata, Mapping) else {}
@@ -189,7 +183,7 @@ def _entry(document: Mapping[str, Any], name: str, file: str) -> Entry:
         cluster = parse_cluster(document, files=True)
     except Invalid as invalid:
         return Entry(name, None, tuple(f"{file}: {problem}" for problem in invalid.problems), where=file)
-    return Entry(name, cluster, generation=cluster.generation, uid=cluster.uid, where=file)
+    return Entry(name, replace(cluster, created=""), generation=cluster.generation, uid=cluster.uid, where=file)
 
 
 def _files_of(entries: Iterable[Entry]) -> Iterator[str]:
@@ -209,13 +203,3 @@ def _stamp(path: Path) -> Stamp | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
-
-
-def _content(path: Path) -> bytes | None:
-    """The whole file; None when it cannot be read or is larger than any document may be."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-    except OSError:
-        return None
-    return content if len(content) <= BYTES_MAX else None
