@@ -85,6 +85,20 @@ def test_addresses_of_others_that_are_none(flag: str, tmp_path: Path, capsys: py
     assert_refused(capsys, (f"--config-dir={tmp_path}", flag, LISTEN, health()), "")
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("missing", "No such file or directory"), ("file", "Not a directory")], ids=str
+)
+def test_a_config_dir_that_is_no_directory_ends_with_2(
+    name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / name
+    assert main((f"--config-dir={path}", LISTEN, health()), {}) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    remedy = "name the directory that holds the UpstreamCluster documents"
+    assert line == f"wharf gateway: --config-dir: {path}: {reason}; {remedy}"
+
+
 @pytest.mark.parametrize("flags", [(), ("--no-such-flag",), ("no-such-command",)])
 def test_wrong_words_end_with_2(flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(flags, {}) == 2

@@ -156,20 +156,29 @@ def test_a_second_sigterm_cuts_the_waiting_short(upstream: Upstream, tmp_path: P
         assert "Traceback" not in gateway.said()
 
 
-def test_a_config_directory_that_appears_later(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, "spec: {}"], ids=["empty", "refused documents only"])
+def test_a_config_directory_without_a_cluster_is_not_ready_until_one_comes(
+    upstream: Upstream, tmp_path: Path, content: str | None
+) -> None:
     pair = upstream.pki.server
     flags = (*QUICK, f"--tls-cert-file={pair.cert}", f"--tls-private-key-file={pair.key}")
     gateway = Instance(tmp_path, upstream, flags)
     later = gateway.documents.rename(tmp_path / "later")
-    gateway.ready_text = "not ready yet"
+    gateway.documents.mkdir()
+    if content is not None:
+        (gateway.documents / "wrong.yaml").write_text(content)
+    gateway.ready_text = "no cluster is served"
     with gateway:
-        assert gateway.health("/readyz")[0] == 503
+        status, reason = gateway.health("/readyz")
+        assert status == 503
+        named = f"no UpstreamCluster in {gateway.documents}" if content is None else "wrong.yaml"
+        assert named in reason
         assert gateway.health("/livez")[0] == 200
         anonymous = ssl.create_default_context(cafile=upstream.pki.authority.ca_file)
         with closing(gateway.client(context=anonymous)) as client:
-            early = ask(client)
-            assert (early.status, early.headers["x-wharf-gateway"]) == (503, "starting")
-        later.rename(gateway.documents)
+            assert ask(client).status == 404
+        for path in later.iterdir():
+            path.rename(gateway.documents / path.name)
         gateway.process.wait_logged("ready to serve client requests", 30)
         assert gateway.get().status == 200
         gateway.process.send_signal(signal.SIGINT)

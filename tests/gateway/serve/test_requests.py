@@ -101,6 +101,18 @@ def test_edge_4_anonymous_requests_can_be_switched_off() -> None:
     run(main())
 
 
+def test_requests_before_the_configuration_is_read_are_told_to_come_again() -> None:
+    async def main() -> None:
+        async with stack() as made:
+            made.gateway.handler.starting = True
+            early = await made.ask(made.client(), host=b"unknown.example.org")
+            assert (early.status, early.header(b"x-wharf-gateway")) == (503, b"starting")
+            made.gateway.handler.starting = False
+            assert (await made.ask(made.client(), host=b"unknown.example.org")).status == 404
+
+    run(main())
+
+
 def test_edge_7_a_certificate_counts_only_for_the_cluster_that_verified_it() -> None:
     async def main() -> None:
         async with stack() as made:

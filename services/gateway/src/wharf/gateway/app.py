@@ -37,7 +37,7 @@ from wharf.gateway.life.supervisor import Supervisor
 from wharf.gateway.life.worker import run_worker
 from wharf.gateway.limits.shares_parent import ShareServer
 from wharf.gateway.seen.access_log import AccessLog
-from wharf.gateway.sources.open import open_home
+from wharf.gateway.sources.open import check_source, open_home
 from wharf.wire.server import GrpcServer, ListenerConfig
 from wharf.wire.tls import TlsError
 
@@ -59,6 +59,7 @@ def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> i
         return run(words)
     try:
         loaded = load_config(argv, environment)
+        check_source(loaded.config)
     except HelpRequested as help_:
         sys.stdout.write(help_.text)
         return help_.exit_code

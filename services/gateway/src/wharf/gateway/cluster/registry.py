@@ -21,6 +21,7 @@ from wharf.wire.server_tls import DynamicTls, Identity
 from wharf.wire.tls import TlsError
 
 GRACE: Final = 30.0  # seconds that requests of a deleted cluster have to end
+_NAMED: Final = 3  # refused documents named in the reason for not being ready
 
 _log = get_log("gateway.clusters")
 
@@ -36,15 +37,19 @@ class Registry:
         shares: Shares | None = None,
         sink: Callable[[Span], None] | None = None,
         zone: str = "",
+        empty: str = "",
     ) -> None:
-        """`default`: the identity for names of no cluster; `zone`: this instance's."""
+        """`default`: the identity for names of no cluster; `zone`: this instance's.
+
+        `empty`: why a configuration without any document is no reason to serve; "" where documents may come later.
+        """
         self.runtimes: dict[str, ClusterRuntime] = {}
         self.names: Names[ClusterRuntime] = Names(())
         self.objects = ClusterObjects()
         self.broken: dict[str, str] = {}  # clusters whose newest version cannot be used, and why
         self.certificates_changed: set[str] = set()  # clusters whose client CA is another now, or gone
         self._tls, self._default, self._on_change = tls, default, on_change
-        self._shares, self._sink, self._zone = shares, sink, zone
+        self._shares, self._sink, self._zone, self._empty = shares, sink, zone, empty
         self.on_gone: Callable[[ClusterRuntime], None] | None = None  # a deleted cluster's grace is over
         self._ending: set[asyncio.Task[None]] = set()
         self._now = asyncio.get_running_loop().time
@@ -69,6 +74,8 @@ class Registry:
                 self.broken[name] = f"the gateway fails: {error!r}"
                 _log.error("this version of a cluster cannot be used", cluster=name, cause=error)
         self.names = Names(_claim(runtime) for runtime in self.runtimes.values())
+        if not self.runtimes:
+            _log.warn("no cluster is served", reason=self._unserved() or "there is no UpstreamCluster yet")
         self.meet()
         self._on_change(self)
 
@@ -88,7 +95,16 @@ class Registry:
         """Why it is too early to serve; empty: it is not."""
         if not self.objects.synced:
             return "the configuration is not read yet"
+        if not self.runtimes:
+            return self._unserved()
         return next((reason for runtime in self.runtimes.values() if (reason := runtime.unready())), "")
+
+    def _unserved(self) -> str:
+        """Why there is no cluster though there should be one."""
+        refused = [one.name for one in self.objects.refused] + sorted(self.broken)
+        if not refused:
+            return self._empty
+        return f"no cluster is served: {', '.join(refused[:_NAMED])} refused or unusable; the log says why"
 
     async def close(self) -> None:
         await asyncio.gather(*(runtime.close() for runtime in self.runtimes.values()))

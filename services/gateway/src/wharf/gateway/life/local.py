@@ -77,6 +77,7 @@ class Local:
             self._shares if self._keeper else None,
             sink,
             config.zone,
+            f"no UpstreamCluster in {config.config_dir}" if config.config_dir is not None else "",
         )
         self.registry.on_gone = self.handler.abort_all
         self.server = WebServer(

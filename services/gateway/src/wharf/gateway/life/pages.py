@@ -1,7 +1,8 @@
 """/healthz, /livez, /readyz and /metrics on the health port, for one process or a supervisor of several. Pure.
 
-Alive is whoever answers. Ready means: the configuration has been read once, every server has been probed once, and
-nobody has asked this instance to stop.
+A process that answers is alive. Ready means: the configuration has been read once and gives a cluster to serve (only
+the home cluster's API may be empty: objects are created there later), every server has been probed once, and the
+instance has not been asked to stop.
 """
 
 from __future__ import annotations

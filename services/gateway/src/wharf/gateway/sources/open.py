@@ -7,15 +7,28 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
+from wharf.common.config import ConfigError
 from wharf.common.kube.client import KubeClient
 from wharf.common.kube.kubeconfig import load_kubeconfig
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.sources.base import ClusterObjects, Source
 from wharf.gateway.sources.directory import DirectorySource
+from wharf.gateway.sources.files import document_files
 from wharf.gateway.sources.kube import KubeSource
 from wharf.wire.client import HttpPool
 
 IN_CLUSTER: Final = Path("in-cluster")  # instead of a file: the pod's own service account
+
+
+def check_source(config: GatewayConfig) -> None:
+    """Whether the directory of --config-dir can be listed; ConfigError. One that is lost later is waited for."""
+    if config.config_dir is None:
+        return
+    try:
+        document_files(config.config_dir)
+    except OSError as error:
+        remedy = "name the directory that holds the UpstreamCluster documents"
+        raise ConfigError(f"--config-dir: {config.config_dir}: {error.strerror}; {remedy}") from error
 
 
 def open_source(config: GatewayConfig, on_change: Callable[[ClusterObjects], None], down: AsyncExitStack) -> Source:
