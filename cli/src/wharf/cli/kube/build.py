@@ -2,8 +2,8 @@
 
 It owns the cache (`$WHARF_CACHE`, else `~/.cache/wharf`): `bin/<name>-<version>/<name>` and a stamp beside it that says
 what it was built from. Invariant: a folder in the cache appears whole or not at all, and a program whose stamp (go.sum,
-linker flags) no longer matches the source tree is built anew. Modes in the cache (0755, stamps 0644) do not depend on the
-umask of the process that built: images and other users run these programs.
+linker flags) no longer matches the source tree is built anew. Modes in the cache (0755, stamps 0644) do not depend on
+the umask of the process that built: images and other users run these programs.
 
     python -m wharf.cli.kube.build kube-apiserver etcd
 """
