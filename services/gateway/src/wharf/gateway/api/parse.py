@@ -76,7 +76,7 @@ def check_set(clusters: Iterable[UpstreamCluster], running: Iterable[UpstreamClu
     claims = {one.name: claims_of(one) for one in ordered}
     held = {claim: before for before in running for claim in claims_of(before) if claim in claims.get(before.name, ())}
     owners: dict[str, str] = {}
-    conflicts = []
+    conflicts: list[Conflict] = []
     for cluster in ordered:
         found = len(conflicts)
         for claim in claims[cluster.name]:
