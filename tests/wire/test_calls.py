@@ -305,3 +305,47 @@ def test_other_content_is_plain_http() -> None:
     headers = [(n, b"application/grpcx" if n == b"content-type" else v) for n, v in pair.headers(UNARY)]
     assert pair.call_raw(headers, b"x").headers[b":status"] == b"415"
     assert pair.call_raw(pair.headers(UNARY, method=b"GET"), b"").headers[b":status"] == b"405"
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_end", "on_deadline"])
+def test_a_hook_that_raises_costs_at_most_its_own_call(hook: str, caplog: pytest.LogCaptureFixture) -> None:
+    pair = Pair()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("telemetry is broken")
+
+    waiting = pair.open(STREAM)
+    setattr(pair.server if hook == "on_deadline" else pair.settings, hook, fail)
+    answer = pair.call(UNARY, b"x", extra=[(b"grpc-timeout", b"1S")])
+    assert answer.code == (Code.OK if hook == "on_end" else Code.INTERNAL)
+    assert "telemetry is broken" in caplog.text
+    assert pair.server.failure is None
+    pair.settings.on_start = pair.settings.on_end = pair.server.on_deadline = None
+    assert pair.call(UNARY, b"x").messages == [b"x"]
+    assert list(pair.server.streams) == [waiting]
+    pair.server.abort_calls(Code.UNAVAILABLE, "the end")
+    pair.exchange()
+    assert pair.answer(waiting).code == Code.UNAVAILABLE
+
+
+def test_a_plain_handler_that_raises_answers_500() -> None:
+    pair = Pair()
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("broken")
+
+    pair.settings.on_plain = fail
+    headers = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"test")]
+    assert pair.call_raw(headers, b"").headers[b":status"] == b"500"
+
+
+def test_trailers_that_do_not_fit_reset_their_call_alone() -> None:
+    def handler(message: bytes, call: Any) -> None:
+        call.set_trailing_metadata([(b"big", b"x" * (1 << 21))])
+        call.reply(message)
+
+    pair = Pair(handler)
+    answer = pair.call(UNARY, b"x")
+    assert answer.error_code == 2
+    assert pair.server.streams == {}
+    assert pair.server.failure is None

@@ -38,8 +38,7 @@ cdef class EventSession(Session):
     cdef public list events
     cdef public bint auto_take
 
-    def __init__(self, bint server, **kwargs):
-        super().__init__(server, **kwargs)
+    def __cinit__(self, *args, **kwargs):
         self.events = []
         self.auto_take = True
 
@@ -50,6 +49,8 @@ cdef class EventSession(Session):
         """Open a stream with these headers; `end`: `body` is all of it."""
         cdef EventStream stream = EventStream.__new__(EventStream)
         cdef NameValues block = NameValues(headers)
+        if self.ended:
+            raise RuntimeError("the connection is closed")
         stream.session = self
         stream.ending = end
         if body:
@@ -58,16 +59,16 @@ cdef class EventSession(Session):
         return stream.id
 
     def respond(self, int32_t stream_id, headers, bytes body=b"", bint end=True, trailers=None):
-        cdef EventStream stream = self.streams[stream_id]
+        cdef EventStream stream = self.by_id[stream_id]
         cdef NameValues block = NameValues(headers)
         if body:
             stream.push(body)
         stream.ending = end
-        stream.trailers = trailers
+        stream.trailers = None if trailers is None else as_pairs(trailers)
         stream.submit_head(block.array, block.count, True)
 
     def send(self, int32_t stream_id, bytes body=b"", bint end=False):
-        cdef EventStream stream = self.streams[stream_id]
+        cdef EventStream stream = self.by_id[stream_id]
         if body:
             stream.push(body)
         stream.ending = end
@@ -75,12 +76,12 @@ cdef class EventSession(Session):
 
     def take(self, int32_t stream_id):
         """Give the windows of everything received on the stream back."""
-        cdef EventStream stream = self.streams[stream_id]
+        cdef EventStream stream = self.by_id[stream_id]
         self.release(stream, stream.untaken)
         stream.untaken = 0
 
     def reset(self, int32_t stream_id, uint32_t error_code=8):
-        (<Stream>self.streams[stream_id]).reset(error_code)
+        (<Stream>self.by_id[stream_id]).reset(error_code)
 
     def take_events(self):
         found = self.events

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, nonecheck=True
 """gRPC server calls on an HTTP/2 session: collect, deframe, dispatch, answer. The hot path, so compiled; texts and codecs are grpc.py's.
 
 How a unary call travels: header block → `handle_head` finds the route; DATA → `handle_data` deframes into one bytes object; END_STREAM →
@@ -167,7 +167,10 @@ cdef class Call(IncomingCall):
             self.deliver_stream()
         except Exception:
             log.exception("handler of %s failed", self.path)
-            self.finish(INTERNAL, "internal error")
+            if self.is_grpc:
+                self.finish(INTERNAL, "internal error")
+            else:
+                self.refuse_plain(b"500", "internal error")
         return 0
 
     cdef int deliver_stream(self) except -1:
@@ -230,7 +233,10 @@ cdef class Call(IncomingCall):
             self.counted = False
             self.route.codes[code if 0 <= code < CODES else UNKNOWN] += 1
             if session.settings.on_end is not None:
-                session.settings.on_end(self, code)
+                try:
+                    session.settings.on_end(self, code)
+                except Exception:
+                    log.exception("on_end of %s failed", self.path)
         return 0
 
     cdef int end_by_wire(self, int code, str message) except -1:
@@ -280,11 +286,9 @@ cdef class Call(IncomingCall):
     cdef int submit_trailers(self) except -1:
         cdef NameValues block
         if self.trailers is NO_METADATA:
-            nghttp2_submit_trailer(self.session.ng, self.id, OK_TRAILER, 1)
-        else:
-            block = NameValues(self.trailers)
-            nghttp2_submit_trailer(self.session.ng, self.id, block.array, block.count)
-        return 0
+            return check(nghttp2_submit_trailer(self.session.ng, self.id, OK_TRAILER, 1))
+        block = NameValues(self.trailers)
+        return check(nghttp2_submit_trailer(self.session.ng, self.id, block.array, block.count))
 
     cdef int queue_message(self, bytes message) except -1:
         cdef bytes framed
@@ -318,7 +322,7 @@ cdef class Call(IncomingCall):
         return False
 
     cpdef void reply(self, bytes message) except *:
-        if self.done or self.too_large(PyBytes_GET_SIZE(message)):
+        if self.done or self.too_large(len(message)):
             return
         self.queue_message(message)
         self.close_with_ok()
@@ -348,7 +352,7 @@ cdef class Call(IncomingCall):
         return 0
 
     cpdef void send(self, bytes message) except *:
-        if self.done or self.too_large(PyBytes_GET_SIZE(message)):
+        if self.done or self.too_large(len(message)):
             return
         self.queue_message(message)
         if self.queued > (<ServerSession>self.session).settings.high_water:

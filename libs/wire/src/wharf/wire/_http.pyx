@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, nonecheck=True
 """HTTP/2 for proxies, both roles: exchanges a server session serves, requests a client session makes, and the short way between.
 
 The short way: `HttpClientSession.forward` sends a served request on with its header fields copied in C, `HttpClientStream.couple`

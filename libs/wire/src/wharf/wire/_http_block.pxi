@@ -67,7 +67,7 @@ cdef size_t _put_pairs(size_t count, Stream source, HeaderFilter chosen) noexcep
 cdef Py_ssize_t _put_list(Py_ssize_t count, list headers, bint strict) except -1:
     """Python headers; connection fields and Host are left out. What HTTP/2 does not allow is left out too, or ValueError if `strict`.
 
-    The list must outlive the block.
+    `headers` comes from `as_pairs` and must outlive the block.
     """
     cdef bytes name, value
     cdef const uint8_t *name_at
@@ -90,7 +90,9 @@ cdef Py_ssize_t _put_list(Py_ssize_t count, list headers, bint strict) except -1
 
 
 cdef int _put_request(const char *scheme, size_t scheme_length, bytes method, bytes target, bytes authority) except -1:
-    """The pseudo-headers of a request, four fields; ValueError when one of them is not allowed."""
+    """The pseudo-headers of a request, four fields; ValueError when one of them is missing or not allowed."""
+    if method is None or target is None or authority is None:
+        raise ValueError("a request needs a method, a target and an authority")
     if not nghttp2_check_method(<const uint8_t *>PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method)):
         raise ValueError(f"HTTP/2 does not allow the method {method!r}")
     if not nghttp2_check_path(<const uint8_t *>PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target)):
@@ -119,7 +121,7 @@ cdef list _as_trailers(headers):
     """Headers that may stand after a body: no pseudo-headers, no connection fields, nothing HTTP/2 does not allow."""
     cdef bytes name, value
     cdef list kept = []
-    for name, value in headers:
+    for name, value in as_pairs(headers):
         if (PyBytes_GET_SIZE(name) and not name.startswith(b":")
                 and nghttp2_check_header_name(<const uint8_t *>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
                 and nghttp2_check_header_value(<const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))

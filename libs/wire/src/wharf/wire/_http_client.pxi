@@ -69,7 +69,7 @@ cdef class HttpClientStream(HttpStream):
             self.end_sink()
         if not self.local_ended:
             # answered in full before the request was: nobody reads the rest of it
-            nghttp2_submit_rst_stream(self.session.ng, 0, self.id, NGHTTP2_CANCEL)
+            check(nghttp2_submit_rst_stream(self.session.ng, 0, self.id, NGHTTP2_CANCEL))
         return self.make_ready()
 
     cdef int handle_closed(self, uint32_t error_code) except -1:
@@ -147,7 +147,7 @@ cdef class HttpClientStream(HttpStream):
             return
         exchange.detach()
         self.response_filter = response_filter
-        self.extra = list(extra) if extra else None
+        self.extra = as_pairs(extra) if extra else None
         self.clean_end = clean_end
         if self.loss is not None:
             return

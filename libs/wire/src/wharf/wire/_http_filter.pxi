@@ -98,7 +98,7 @@ cdef class HeaderFilter:
     def apply(self, headers):
         """The headers that pass; what their Connection fields name is dropped too (but content-length, host, te: trailers)."""
         cdef bytes name, value
-        cdef list pairs = list(headers), kept = []
+        cdef list pairs = as_pairs(headers), kept = []
         cdef set named = None
         for name, value in pairs:
             if PyBytes_GET_SIZE(name) == 10 and _normalised(name) == b"connection":

@@ -99,7 +99,7 @@ cdef class HttpServerStream(HttpStream):
     cdef int handle_trailers(self) except -1:
         if self.oversized and not self.done:
             self.detach()
-            nghttp2_submit_rst_stream(self.session.ng, 0, self.id, NGHTTP2_ENHANCE_YOUR_CALM)
+            check(nghttp2_submit_rst_stream(self.session.ng, 0, self.id, NGHTTP2_ENHANCE_YOUR_CALM))
         return 0
 
     cdef int handle_data(self, const uint8_t *data, size_t length) except -1:
@@ -194,20 +194,20 @@ cdef class HttpServerStream(HttpStream):
     def inform(self, int status, headers):
         """An interim response: 100, 103."""
         cdef char digits[3]
-        cdef list fields = list(headers)
+        cdef list fields = as_pairs(headers)
         cdef size_t count
         if self.done or self.responded or self.closed:
             return
         _reserve(len(fields) + 1)
         _put_status(status, digits)
         count = _put_list(1, fields, False)
-        nghttp2_submit_headers(self.session.ng, 0, self.id, NULL, _block, count, NULL)
+        check(nghttp2_submit_headers(self.session.ng, 0, self.id, NULL, _block, count, NULL))
         self.session.wake()
 
     def respond(self, int status, headers, bint end=False):
         """The final head; once."""
         cdef char digits[3]
-        cdef list fields = list(headers)
+        cdef list fields = as_pairs(headers)
         cdef size_t count
         if self.done or self.responded or self.closed:
             return

@@ -17,7 +17,7 @@ cdef class HttpServerSession(Session):
     @property
     def open_streams(self):
         """Exchanges under way."""
-        return len(self.streams)
+        return len(self.by_id)
 
     def drop_stalled(self, double now, double patience):
         """Reset the streams whose client has opened no window for so many seconds though bytes wait; how many.
@@ -28,7 +28,7 @@ cdef class HttpServerSession(Session):
         cdef Py_ssize_t dropped = 0
         if self.unsent == 0:
             return 0
-        for stream in list(self.streams.values()):
+        for stream in list(self.by_id.values()):
             if stream.queued == 0:
                 stream.marked_at = 0
             elif stream.marked_at == 0 or stream.marked_bytes != stream.bytes_out:
@@ -60,12 +60,12 @@ cdef class HttpClientSession(Session):
     @property
     def open_streams(self):
         """Requests under way."""
-        return len(self.streams)
+        return len(self.by_id)
 
     @property
     def open_requests(self):
         """Requests under way."""
-        return len(self.streams)
+        return len(self.by_id)
 
     @property
     def capacity(self):
@@ -77,13 +77,13 @@ cdef class HttpClientSession(Session):
         most = nghttp2_session_get_remote_settings(self.ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
         if most > self.streams_max:
             most = self.streams_max
-        return most - len(self.streams) if <size_t>most > <size_t>len(self.streams) else 0
+        return most - len(self.by_id) if <size_t>most > <size_t>len(self.by_id) else 0
 
     # --- requests
     def request(self, bytes method not None, bytes target not None, bytes authority not None, headers, *,
                 bytes scheme not None=b"https", bint end=True):
         """Send a request head; ValueError when HTTP/2 does not allow a part of it."""
-        cdef list fields = list(headers)
+        cdef list fields = as_pairs(headers)
         cdef size_t count
         _reserve(len(fields) + 4)
         _put_request(PyBytes_AS_STRING(scheme), PyBytes_GET_SIZE(scheme), method, target, authority)
@@ -96,7 +96,7 @@ cdef class HttpClientSession(Session):
 
         `authority` defaults to the exchange's. ValueError when HTTP/2 does not allow a part of it: nothing was sent then.
         """
-        cdef list fields = list(extra)
+        cdef list fields = as_pairs(extra)
         cdef size_t count
         if exchange.head_dropped:
             raise RuntimeError("the request's headers were dropped")
@@ -110,8 +110,6 @@ cdef class HttpClientSession(Session):
 
     cdef HttpClientStream open(self, size_t count, bint end):
         cdef HttpClientStream stream = HttpClientStream.__new__(HttpClientStream)
-        if self.ng is NULL or self.ended:
-            raise RuntimeError("the connection is closed")
         stream.low_water = self.low_water
         stream.ending = end
         stream.submit_request(self, _block, count, not end)
@@ -121,8 +119,7 @@ cdef class HttpClientSession(Session):
     # --- received bytes
     cdef int hold(self, size_t length) except -1:
         self.held += length
-        nghttp2_session_consume_connection(self.ng, length)
-        return 0
+        return check(nghttp2_session_consume_connection(self.ng, length))
 
     cdef int feed(self, const uint8_t *data, size_t length) except -1:
         Session.feed(self, data, length)
@@ -133,11 +130,11 @@ cdef class HttpClientSession(Session):
     cdef int shed(self) except -1:
         """Too much lies here untaken: end the streams whose readers are slowest."""
         cdef HttpClientStream stream
-        cdef list slowest = sorted([(stream.untaken, at) for at, stream in self.streams.items()], reverse=True)
+        cdef list slowest = sorted([(stream.untaken, at) for at, stream in self.by_id.items()], reverse=True)
         for untaken, at in slowest:
             if self.held <= self.hold_max // 2 or untaken == 0:
                 break
-            stream = self.streams[at]
+            stream = self.by_id[at]
             target = stream.sink.target.partition(b"?")[0] if stream.sink is not None else b"a response"
             log.warning("%s is cut off: its reader left %d bytes lying", target.decode("latin-1"), untaken)
             self.shed_streams += 1

@@ -68,13 +68,15 @@ cdef class IncomingCall(Stream):
             return 0
         if self.method_bytes is not None:
             return self.refuse_plain(b"405", "gRPC requests are POST")
-        self.route = <Route>settings.routes.get(self.path_bytes)
+        self.route = settings.routes.get(self.path_bytes)
         if self.route is None:
             self.route = settings.unknown
             self.count_start(settings)
             return self.end_by_wire(UNIMPLEMENTED, unknown_method_text(
                 self.path_text(), [route.path for route in settings.routes.values()]))
         self.count_start(settings)
+        if self.done:
+            return 0
         if self.has_timeout and self.take_timeout(session) != 0:
             return 0
         if self.encoding is not None:
@@ -93,7 +95,11 @@ cdef class IncomingCall(Stream):
         self.route.started += 1
         self.counted = True
         if settings.on_start is not None:
-            settings.on_start(self)
+            try:
+                settings.on_start(self)
+            except Exception:
+                log.exception("on_start of %s failed", self.path_text())
+                self.end_by_wire(INTERNAL, "internal error")
         return 0
 
     cdef int take_timeout(self, ServerSession session) except -1:
@@ -110,8 +116,12 @@ cdef class IncomingCall(Stream):
         if self.due < session.next_deadline:
             session.next_deadline = self.due
             if session.on_deadline is not None:
-                session.on_deadline(self.due)
-        return 0
+                try:
+                    session.on_deadline(self.due)
+                except Exception:
+                    log.exception("on_deadline failed for %s", self.path_text())
+                    self.end_by_wire(INTERNAL, "internal error")  # its deadline could not be kept
+        return 1 if self.done else 0
 
     cdef int handle_data(self, const uint8_t *data, size_t length) except -1:
         cdef ServerSession session = <ServerSession>self.session

@@ -70,6 +70,7 @@ cdef extern from "nghttp2/nghttp2.h":
     int NGHTTP2_NV_FLAG_NONE, NGHTTP2_NV_FLAG_NO_INDEX, NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE
     int NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_WOULDBLOCK
     int NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_BAD_CLIENT_MAGIC, NGHTTP2_ERR_FLOODED
+    int NGHTTP2_ERR_NOMEM, NGHTTP2_ERR_INVALID_ARGUMENT
     int NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_CANCEL
     int NGHTTP2_REFUSED_STREAM, NGHTTP2_STREAM_CLOSED, NGHTTP2_PROTOCOL_ERROR
     int NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
@@ -93,6 +94,8 @@ cdef extern from "nghttp2/nghttp2.h":
         nghttp2_session_callbacks *, int (*)(nghttp2_session *, int32_t, uint32_t, void *) noexcept)
     void nghttp2_session_callbacks_set_on_frame_send_callback(
         nghttp2_session_callbacks *, int (*)(nghttp2_session *, const nghttp2_frame *, void *) noexcept)
+    void nghttp2_session_callbacks_set_on_frame_not_send_callback(
+        nghttp2_session_callbacks *, int (*)(nghttp2_session *, const nghttp2_frame *, int, void *) noexcept)
     void nghttp2_session_callbacks_set_send_data_callback(
         nghttp2_session_callbacks *,
         int (*)(nghttp2_session *, nghttp2_frame *, const uint8_t *, size_t, nghttp2_data_source *, void *) noexcept)
@@ -172,7 +175,7 @@ cdef enum:  # Stream.seen: what the request has shown so far
 cdef class Session:
     cdef nghttp2_session *ng
     cdef readonly bint server
-    cdef readonly dict streams
+    cdef dict by_id  # the open streams; nghttp2 points to exactly these
     cdef Stream current
     # output under construction: a bytes object filled in place, cut to size when it is handed out
     cdef PyObject *out
@@ -203,23 +206,28 @@ cdef class Session:
     cdef public size_t chunk
     cdef bint pumping, scheduled
     cdef list ready, drained
+    # how far it may be taken down
+    cdef bint running  # nghttp2 is at work: it may not be entered again
+    cdef bint gone  # closed
+    cdef int entered  # callers on the stack that go on to use `ng`
+    cdef list orphans  # streams that nghttp2 may still point to
 
+    cdef int create(self, list settings, int window, int continuations_max, int acks_max) except -1
+    cdef int fail(self, error) noexcept
+    cdef int refuse_nesting(self) except -1
+    cdef int leave(self) except -1
     cdef Stream make_stream(self)
     cdef int append(self, const void *data, size_t length) except -1
     cdef bytes take_out(self)
-    cdef int charge_reset(self) except -1
-    cdef int spend(self, int64_t cost) except -1
     cdef int violate(self, str reason, str debug, uint32_t code=*) except -1
     cdef int refuse_malformed(self, Stream stream) except -1
     cdef int end_body(self, Stream stream) except -1
-    cdef int check_closed(self, int32_t stream_id, bint headers) except -1
     cdef int feed(self, const uint8_t *data, size_t length) except -1
-    cdef int scan(self, const uint8_t *data, size_t length) except -1
     cdef int hold(self, size_t length) except -1
     cdef int release(self, Stream stream, size_t length) except -1
-    cdef void wake(self)
+    cdef int wake(self) except -1
     cdef int deliver_ready(self) except -1
-    cdef void attach(self, Stream stream, int32_t stream_id)
+    cdef int attach(self, Stream stream, int32_t stream_id) except -1
     cpdef void pump(self)
     cpdef bytes pull(self, size_t limit)
 
@@ -273,3 +281,7 @@ cdef class NameValues:
     cdef nghttp2_nv *array
     cdef size_t count
     cdef object keep
+
+
+cdef int check(int code) except -1
+cdef list as_pairs(headers)

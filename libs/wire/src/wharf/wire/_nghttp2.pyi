@@ -1,6 +1,7 @@
 """HTTP/2 without I/O; see the .pyx."""
 
 from collections.abc import Callable, Iterable, Sequence
+from types import MappingProxyType
 
 from wharf.wire.events import Event
 
@@ -53,7 +54,7 @@ class Session:
     @property
     def server(self) -> bool: ...
     @property
-    def streams(self) -> dict[int, Stream]: ...
+    def streams(self) -> MappingProxyType[int, Stream]: ...
     @property
     def failure(self) -> BaseException | None: ...
     @property

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, nonecheck=True
 """HTTP/2 without I/O, on libnghttp2: bytes in, stream callbacks out; commands in, bytes out.
 
 `Session` is one connection, of either role. `Stream` is one stream with its queue of outgoing bytes; what its bytes mean is
@@ -9,6 +9,9 @@ Invariants:
 - A stream is in `Session.streams` exactly as long as nghttp2 may call back about it.
 - Received bytes give their stream window back only by `release`, that is, when the one who asked for them took them.
 - Body bytes are copied once: from the object they were queued as into the bytes object that the transport gets.
+- `Session.ng` is valid from `__cinit__` until `close`, and until nghttp2 has returned if a hook calls `close`. A stream that
+  nghttp2 may point to stays referenced by its session until then.
+- A wrong call from Python raises an exception; it never touches memory that is not there.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -26,12 +29,14 @@ from wharf.wire.events import Data, Head, Reset, Trailers
 log = logging.getLogger("wharf.wire")
 
 cdef extern from "Python.h":
+    object PyDictProxy_New(object)
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     PyObject *PyBytes_FromStringAndSize_ "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
 
-# Output starts small (a reply) and grows to a chunk (a list).
 cdef enum:
-    FIRST_CAPACITY = 2048
+    FIRST_CAPACITY = 2048  # output starts small (a reply) and grows to a chunk (a list)
+    SETTINGS_MAX = 16  # entries of our SETTINGS frame
+    DEBUG_MAX = 1024  # bytes of debug data in a GOAWAY frame
 
 
 class SessionError(Exception):
@@ -42,15 +47,17 @@ class SessionError(Exception):
         self.code = code
 
 
+include "_checks.pxi"
 include "_stream.pxi"
 
 
 cdef class Session:
     """One HTTP/2 connection. Feed with `receive`; output goes to `write` from `pump`, or is taken by `pull`."""
 
-    def __cinit__(self, bint server, *args, **kwargs):
+    def __cinit__(self, bint server, *args, settings=(), int window=65535, int resets_burst=1000,
+                  int resets_per_second=100, int continuations_max=8, int acks_max=1000, **kwargs):
         self.server = server
-        self.streams = {}
+        self.by_id = {}
         self.ready = []
         self.drained = []
         self.header_list_max = 65536
@@ -65,23 +72,30 @@ cdef class Session:
         self.chunk = 65536
         self.paused = True
         self.scan_skip = 24 if server else 0
-
-    def __init__(self, bint server, settings=(), int window=65535, int resets_burst=1000, int resets_per_second=100,
-                 int continuations_max=8, int acks_max=1000):
-        """`settings`: (identifier, value) pairs of our SETTINGS; `window`: receive window of the connection."""
-        cdef nghttp2_option *option = NULL
-        cdef nghttp2_settings_entry entries[16]
-        cdef size_t count = 0
-        cdef int result
-        if self.ng is not NULL:
-            raise RuntimeError("a session is initialised once")
         self.reset_burst = self.reset_tokens = resets_burst
         self.reset_refill = resets_per_second
-        nghttp2_option_new(&option)
+        self.create(list(settings), window, continuations_max, acks_max)
+
+    def __init__(self, bint server, *, settings=(), int window=65535, int resets_burst=1000, int resets_per_second=100,
+                 int continuations_max=8, int acks_max=1000):
+        """`settings`: (identifier, value) pairs of our SETTINGS, at most 16; `window`: receive window of the connection.
+
+        ValueError when nghttp2 refuses a setting or the window. `__cinit__` reads the arguments: there is no session
+        without a connection, whatever a subclass does.
+        """
+
+    cdef int create(self, list settings, int window, int continuations_max, int acks_max) except -1:
+        cdef nghttp2_option *option = NULL
+        cdef nghttp2_settings_entry entries[SETTINGS_MAX]
+        cdef size_t count = 0
+        cdef int result
+        if len(settings) > SETTINGS_MAX:
+            raise ValueError(f"{len(settings)} settings; one SETTINGS frame carries at most {SETTINGS_MAX} here")
+        check(nghttp2_option_new(&option))
         nghttp2_option_set_no_auto_window_update(option, 1)
         nghttp2_option_set_no_closed_streams(option, 1)
         nghttp2_option_set_no_http_messaging(option, self.server)  # _messages.pxi judges requests
-        nghttp2_option_set_stream_reset_rate_limit(option, 1 << 40, 1 << 40)  # charge_reset rations, by our limits
+        nghttp2_option_set_stream_reset_rate_limit(option, 1 << 40, 1 << 40)  # charge_reset limits them
         nghttp2_option_set_max_outbound_ack(option, acks_max)
         nghttp2_option_set_max_continuations(option, continuations_max)
         nghttp2_option_set_max_send_header_block_length(option, 1 << 20)
@@ -90,14 +104,16 @@ cdef class Session:
         else:
             result = nghttp2_session_client_new2(&self.ng, _callbacks, <void *>self, option)
         nghttp2_option_del(option)
-        if result != 0:
-            raise MemoryError
+        check(result)
         for identifier, value in settings:
             entries[count].settings_id = identifier
             entries[count].value = value
             count += 1
-        nghttp2_submit_settings(self.ng, 0, entries, count)
-        nghttp2_session_set_local_window_size(self.ng, 0, 0, window)
+        if nghttp2_submit_settings(self.ng, 0, entries, count) != 0:
+            raise ValueError(f"nghttp2 refuses the settings {settings}")
+        if window < 0 or nghttp2_session_set_local_window_size(self.ng, 0, 0, window) != 0:
+            raise ValueError(f"nghttp2 refuses a connection window of {window} bytes")
+        return 0
 
     def __dealloc__(self):
         if self.ng is not NULL:
@@ -107,114 +123,60 @@ cdef class Session:
     cdef Stream make_stream(self):
         return Stream.__new__(Stream)
 
-    cdef void attach(self, Stream stream, int32_t stream_id):
+    cdef int attach(self, Stream stream, int32_t stream_id) except -1:
         stream.session = self
         stream.id = stream_id
-        self.streams[stream_id] = stream
-        nghttp2_session_set_stream_user_data(self.ng, stream_id, <void *>stream)
+        self.by_id[stream_id] = stream
+        return check(nghttp2_session_set_stream_user_data(self.ng, stream_id, <void *>stream))
 
-    def _fail(self, error):
+    cdef int fail(self, error) noexcept:
+        """Keep the exception of a hook for whoever called nghttp2, which stops."""
         self.failure = error
         return NGHTTP2_ERR_CALLBACK_FAILURE
 
     # --- receiving
     def receive(self, bytes data not None):
         """Take what arrived. SessionError when the peer's bytes end the connection; pull what is left to say, then close."""
+        cdef bint pumping = self.pumping
+        self.refuse_nesting()
         if self.ended or self.violation is not None:
             return
         self.bytes_in += PyBytes_GET_SIZE(data)
         self.pumping = True
+        self.entered += 1
         try:
             if self.server:
-                self.scan(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+                scan(self, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             else:
                 self.feed(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         finally:
-            self.pumping = False
+            self.pumping = pumping
+            self.leave()
 
     def receive_eof(self):
         """The peer sends no more: an HTTP/2 connection is over with it."""
         self.eof_received = True
 
     cdef int feed(self, const uint8_t *data, size_t length) except -1:
-        cdef ssize_t taken = nghttp2_session_mem_recv(self.ng, data, length)
+        cdef ssize_t taken
+        self.running = True
+        taken = nghttp2_session_mem_recv(self.ng, data, length)
+        self.running = False
         if self.failure is not None:
             raise self.failure
+        if self.gone:
+            return 0
         if taken < 0:
             if taken != NGHTTP2_ERR_FLOODED:
                 raise SessionError(<int>taken)
             self.violate("too many unanswered frames", "flood")
         return 0
 
-    cdef int scan(self, const uint8_t *data, size_t length) except -1:
-        """Feed, with an eye on DATA frames for streams that are over: nghttp2 forgets those and ignores the frame in silence."""
-        cdef size_t at = 0, start = 0, take, edge
-        cdef bint reset_seen = False
-        cdef int32_t stream_id
-        while at < length:
-            if self.scan_skip:
-                take = self.scan_skip if self.scan_skip < length - at else length - at
-                self.scan_skip -= take
-                at += take
-                continue
-            take = 9 - self.scan_have if 9 - self.scan_have < length - at else length - at
-            memcpy(&self.scan_head[self.scan_have], data + at, take)
-            self.scan_have += take
-            at += take
-            if self.scan_have < 9:
-                break
-            self.scan_have = 0
-            self.scan_skip = (<size_t>self.scan_head[0] << 16) | (self.scan_head[1] << 8) | self.scan_head[2]
-            if self.scan_head[3] == NGHTTP2_RST_STREAM:
-                reset_seen = True
-            elif self.scan_head[3] > 9:
-                self.spend(1)  # an extension nobody asked for
-            elif self.scan_head[3] == NGHTTP2_DATA:
-                stream_id = (<int32_t>(self.scan_head[5] & 127) << 24) | (self.scan_head[6] << 16) | (
-                    self.scan_head[7] << 8) | self.scan_head[8]
-                if not stream_id & 1 or (not reset_seen and (
-                        stream_id > self.last_stream_id
-                        or nghttp2_session_get_stream_user_data(self.ng, stream_id) is not NULL)):
-                    continue
-                edge = at - 9 if at >= start + 9 else start
-                self.feed(data + start, edge - start)
-                start = edge
-                if (stream_id <= self.last_stream_id
-                        and nghttp2_session_get_stream_user_data(self.ng, stream_id) is NULL):
-                    self.check_closed(stream_id, False)
-                    if self.violation is not None:
-                        return 0
-        return self.feed(data + start, length - start)
-
-    cdef int spend(self, int64_t cost) except -1:
-        """Pay for a frame that carries no work; tokens come back with time and with work done."""
-        cdef double now
-        self.frame_tokens -= cost
-        if self.frame_tokens < 0:
-            now = self.clock() if self.clock is not None else 0.0
-            self.frame_tokens += <int64_t>min((now - self.frame_refilled) * self.frame_refill, <double>self.frame_burst)
-            self.frame_refilled = now
-            if self.frame_tokens < 0:
-                self.violate("too many frames that carry no work", "frame_flood")
-        return 0
-
-    cdef int charge_reset(self) except -1:
-        """A stream was reset by the peer, or because of it: cheap for the peer, so rationed."""
-        cdef double now
-        self.reset_tokens -= 1
-        if self.reset_tokens < 0:
-            now = self.clock() if self.clock is not None else 0.0
-            self.reset_tokens = min(self.reset_tokens + (now - self.reset_refilled) * self.reset_refill, self.reset_burst)
-            self.reset_refilled = now
-            if self.reset_tokens < 0:
-                self.violate("too many streams reset", "rapid_reset")
-        return 0
-
     cdef int refuse_malformed(self, Stream stream) except -1:
         """The message breaks HTTP's rules: the stream ends, the connection goes on."""
         stream.malformed = True
-        nghttp2_submit_rst_stream(self.ng, 0, stream.id, NGHTTP2_PROTOCOL_ERROR)
-        return self.charge_reset()
+        check(nghttp2_submit_rst_stream(self.ng, 0, stream.id, NGHTTP2_PROTOCOL_ERROR))
+        return charge_reset(self)
 
     cdef int end_body(self, Stream stream) except -1:
         """The peer sends no more on this stream."""
@@ -222,24 +184,13 @@ cdef class Session:
             return self.refuse_malformed(stream)
         return 0 if stream.malformed else stream.handle_end()
 
-    cdef int check_closed(self, int32_t stream_id, bint headers) except -1:
-        """A frame for a stream that is over: an error, unless we ended it ourselves and the frame was already on its way."""
-        cdef size_t at
-        for at in range(256):
-            if self.closed_ids[at] == stream_id:
-                return self.violate("a frame on a closed stream", "stream closed", NGHTTP2_STREAM_CLOSED)
-            if self.closed_ids[at] == -stream_id:
-                return 0
-        if headers:
-            self.violate("a stream identifier that goes back", "stream identifier not increasing", NGHTTP2_PROTOCOL_ERROR)
-        return 0
-
     cdef int violate(self, str reason, str debug, uint32_t code=NGHTTP2_ENHANCE_YOUR_CALM) except -1:
         cdef bytes text = debug.encode()
         if self.violation is None:
             self.violation = reason
-            nghttp2_submit_goaway(self.ng, 0, nghttp2_session_get_last_proc_stream_id(self.ng),
-                                  code, <const uint8_t *>PyBytes_AS_STRING(text), len(text))
+            if self.ng is not NULL:
+                check(nghttp2_submit_goaway(self.ng, 0, nghttp2_session_get_last_proc_stream_id(self.ng),
+                                            code, <const uint8_t *>PyBytes_AS_STRING(text), len(text)))
         return 0
 
     def set_frame_budget(self, int64_t burst, int64_t per_second):
@@ -260,7 +211,7 @@ cdef class Session:
         """Bytes arrived. The connection window is given back at once while little is held, so that streams do not wait on each other."""
         self.held += length
         if self.held <= self.hold_max:
-            nghttp2_session_consume_connection(self.ng, length)
+            check(nghttp2_session_consume_connection(self.ng, length))
         else:
             self.owed += length
         return 0
@@ -271,10 +222,10 @@ cdef class Session:
         if self.ng is NULL:
             return 0
         if self.owed and self.held <= self.hold_max // 2:
-            nghttp2_session_consume_connection(self.ng, self.owed)
+            check(nghttp2_session_consume_connection(self.ng, self.owed))
             self.owed = 0
         if not stream.closed:
-            nghttp2_session_consume_stream(self.ng, stream.id, length)
+            check(nghttp2_session_consume_stream(self.ng, stream.id, length))
         return 0
 
     # --- sending
@@ -315,25 +266,35 @@ cdef class Session:
         """The next bytes to send, about `limit` of them; None when there is nothing to say now."""
         cdef const uint8_t *data
         cdef ssize_t count
-        if self.ng is NULL or self.ended:
+        self.refuse_nesting()
+        if self.ended:
             return None
         self.out_limit = limit
-        while self.out_length < limit:
-            count = nghttp2_session_mem_send(self.ng, &data)
-            if count <= 0:
-                if count < 0:
-                    self.ended = True
-                    if self.failure is not None:
-                        raise self.failure
-                    raise SessionError(<int>count)
-                break
-            self.append(data, count)
-        return self.take_out()
+        self.entered += 1
+        try:
+            while self.out_length < limit:
+                self.running = True
+                count = nghttp2_session_mem_send(self.ng, &data)
+                self.running = False
+                if self.gone:
+                    return None
+                if count <= 0:
+                    if count < 0:
+                        self.ended = True
+                        if self.failure is not None:
+                            raise self.failure
+                        raise SessionError(<int>count)
+                    break
+                self.append(data, count)
+            return self.take_out()
+        finally:
+            self.leave()
 
-    cdef void wake(self):
+    cdef int wake(self) except -1:
         if not self.pumping and not self.scheduled and self.call_soon is not None:
             self.scheduled = True
             self.call_soon(self.pump)
+        return 0
 
     cdef int deliver_ready(self) except -1:
         """Call the handlers that wait, except while too much is unsent: then what asks for more answers waits its turn."""
@@ -365,9 +326,10 @@ cdef class Session:
         """Hand out what arrived, then write what there is to say while the transport takes it."""
         cdef bytes data
         self.scheduled = False
-        if self.pumping:
+        if self.pumping or self.running:
             return
         self.pumping = True
+        self.entered += 1
         try:
             while True:
                 self.deliver_ready()
@@ -383,8 +345,23 @@ cdef class Session:
             log.exception("connection fails")
         finally:
             self.pumping = False
+            self.leave()
         if self.on_pumped is not None:
             self.on_pumped()
+
+    cdef int refuse_nesting(self) except -1:
+        if self.running:
+            raise RuntimeError("a hook that nghttp2 calls may not receive or pull; do it after it has returned")
+        return 0
+
+    cdef int leave(self) except -1:
+        """One of those who use `ng` is done; the last one frees it if the session was closed meanwhile."""
+        self.entered -= 1
+        if self.gone and not self.entered and self.ng is not NULL:
+            nghttp2_session_del(self.ng)
+            self.ng = NULL
+            self.orphans = None
+        return 0
 
     # --- commands
     @property
@@ -401,6 +378,11 @@ cdef class Session:
                 or self.eof_received or not nghttp2_session_want_read(self.ng))
 
     @property
+    def streams(self):
+        """The open streams by identifier; a view that cannot be changed."""
+        return PyDictProxy_New(self.by_id)
+
+    @property
     def held_bytes(self):
         """Received bytes nobody has taken yet."""
         return self.held
@@ -409,15 +391,19 @@ cdef class Session:
         """First GOAWAY of two: please open no more streams."""
         if self.ng is NULL:
             return
-        nghttp2_submit_shutdown_notice(self.ng)
+        if not self.server:
+            raise RuntimeError("a client announces no shutdown; it ends by refuse_streams")
+        check(nghttp2_submit_shutdown_notice(self.ng))
         self.wake()
 
-    def refuse_streams(self, uint32_t error_code=0, bytes debug=b""):
-        """Second GOAWAY: streams above the last one seen are not processed."""
+    def refuse_streams(self, uint32_t error_code=0, bytes debug not None=b""):
+        """Second GOAWAY: streams above the last one seen are not processed. ValueError when `debug` fits no frame."""
         if self.ng is NULL:
             return
-        nghttp2_submit_goaway(self.ng, 0, nghttp2_session_get_last_proc_stream_id(self.ng), error_code,
-                              <const uint8_t *>PyBytes_AS_STRING(debug), len(debug))
+        if len(debug) > DEBUG_MAX:
+            raise ValueError(f"a GOAWAY frame carries at most {DEBUG_MAX} bytes of debug data, not {len(debug)}")
+        check(nghttp2_submit_goaway(self.ng, 0, nghttp2_session_get_last_proc_stream_id(self.ng), error_code,
+                                    <const uint8_t *>PyBytes_AS_STRING(debug), len(debug)))
         self.wake()
 
     def ping(self, bytes opaque not None):
@@ -425,26 +411,36 @@ cdef class Session:
             raise ValueError("a PING carries 8 bytes")
         if self.ng is NULL:
             return
-        nghttp2_submit_ping(self.ng, 0, <const uint8_t *>PyBytes_AS_STRING(opaque))
+        check(nghttp2_submit_ping(self.ng, 0, <const uint8_t *>PyBytes_AS_STRING(opaque)))
         self.wake()
 
     def close(self):
-        """The connection is gone: every open stream is told, then forgotten."""
+        """The connection is gone: every open stream is told, then forgotten. A hook may call it; a second call does nothing."""
         cdef Stream stream
-        cdef list left = list(self.streams.values())
-        self.streams.clear()
-        self.ended = True
+        cdef list left
+        if self.gone:
+            return
+        self.gone = self.ended = True
+        left = self.orphans = list(self.by_id.values())
+        self.by_id.clear()
+        self.current = None
         for stream in left:
             stream.closed = True
-            stream.handle_closed(NGHTTP2_CANCEL)
-        self.current = None
-        self.deliver_ready()
-        if self.ng is not NULL and not self.pumping:
-            nghttp2_session_del(self.ng)
-            self.ng = NULL
-        self.write = self.call_soon = self.on_pumped = None
+        self.entered += 1
+        try:
+            for stream in left:
+                try:
+                    stream.handle_closed(NGHTTP2_CANCEL)
+                except Exception:
+                    log.exception("the end of stream %d was not handled", stream.id)
+            self.deliver_ready()
+        finally:
+            self.write = self.call_soon = self.on_pumped = None
+            self.leave()
 
 
 include "_events.pxi"
 include "_messages.pxi"
+include "_rates.pxi"
+include "_scan.pxi"
 include "_callbacks.pxi"

@@ -28,6 +28,9 @@ cdef class CallSettings:
     cdef public object on_start, on_end, on_plain
 
     def __init__(self, dict routes, limits, connection_limits):
+        for path, route in routes.items():
+            if not isinstance(route, Route):
+                raise TypeError(f"the route of {path!r} is not a Route")
         self.routes = routes
         self.unknown = Route("", True, None)
         self.receive_max = limits.receive_max
@@ -70,11 +73,11 @@ cdef class ServerSession(Session):
 
     def calls(self):
         """The calls that are not over."""
-        return [call for call in self.streams.values() if not (<Call>call).done]
+        return [call for call in self.by_id.values() if not (<Call>call).done]
 
     def abort_calls(self, int code, str message):
         """End every call with this status."""
         cdef Call call
-        for call in list(self.streams.values()):
+        for call in list(self.by_id.values()):
             if not call.done:
                 call.end_by_wire(code, message)

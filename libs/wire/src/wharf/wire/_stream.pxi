@@ -6,7 +6,7 @@ cdef class NameValues:
     def __cinit__(self, headers):
         cdef bytes name, value
         cdef size_t at = 0
-        self.keep = tuple(headers)
+        self.keep = as_pairs(headers)
         self.count = len(self.keep)
         self.array = <nghttp2_nv *>PyMem_Malloc((self.count + 1) * sizeof(nghttp2_nv))
         if self.array is NULL:
@@ -67,8 +67,7 @@ cdef class Stream:
 
     cdef int submit_trailers(self) except -1:
         cdef NameValues block = NameValues(self.trailers)
-        nghttp2_submit_trailer(self.session.ng, self.id, block.array, block.count)
-        return 0
+        return check(nghttp2_submit_trailer(self.session.ng, self.id, block.array, block.count))
 
     # --- received headers
     cdef int store_pair(self, nghttp2_rcbuf *name, nghttp2_rcbuf *value) except -1:
@@ -111,45 +110,50 @@ cdef class Stream:
 
     # --- sending
     cdef int submit_head(self, nghttp2_nv *headers, size_t count, bint body) except -1:
-        """Response headers; with `body` the queued bytes follow, without it the stream ends here."""
+        """Response headers; with `body` the queued bytes follow, without it the stream ends here. A closed stream ignores them."""
         cdef nghttp2_data_provider provider
-        cdef int result
+        if self.closed:
+            return 0
         self.head_submitted = True
         if body:
             provider.source.ptr = <void *>self
             provider.read_callback = _read_body
-            result = nghttp2_submit_response(self.session.ng, self.id, headers, count, &provider)
-        else:
-            result = nghttp2_submit_response(self.session.ng, self.id, headers, count, NULL)
-        if result != 0:
-            raise SessionError(result)
-        return 0
+            return check(nghttp2_submit_response(self.session.ng, self.id, headers, count, &provider))
+        return check(nghttp2_submit_response(self.session.ng, self.id, headers, count, NULL))
 
     cdef int submit_request(self, Session session, nghttp2_nv *headers, size_t count, bint body) except -1:
-        """Open this stream in the client role; with `body` the queued bytes follow."""
+        """Open this stream in the client role; with `body` the queued bytes follow. RuntimeError when the session is closed."""
         cdef nghttp2_data_provider provider
         cdef int32_t stream_id
+        if session.ng is NULL or session.ended:
+            raise RuntimeError("the connection is closed")
         provider.source.ptr = <void *>self
         provider.read_callback = _read_body
         stream_id = nghttp2_submit_request(session.ng, NULL, headers, count, &provider if body else NULL, <void *>self)
-        if stream_id < 0:
-            raise SessionError(stream_id)
+        check(stream_id)
         self.session = session
         self.id = stream_id
-        session.streams[stream_id] = self
+        session.by_id[stream_id] = self
         session.streams_opened += 1
         return 0
 
     cdef int push(self, bytes data) except -1:
+        if data is None:
+            raise TypeError("a body is made of bytes, not None")
+        if self.closed:
+            return 0
         self.segments.append(data)
         self.queued += PyBytes_GET_SIZE(data)
         self.session.unsent += PyBytes_GET_SIZE(data)
         return 0
 
     cdef int resume(self) except -1:
+        cdef int code
         if self.deferred and not self.closed:
             self.deferred = False
-            nghttp2_session_resume_data(self.session.ng, self.id)
+            code = nghttp2_session_resume_data(self.session.ng, self.id)
+            if code != NGHTTP2_ERR_INVALID_ARGUMENT:  # that is a stream whose reset is on the way
+                check(code)
         return 0
 
     cdef int fill(self, size_t wanted) except -1:
@@ -160,6 +164,8 @@ cdef class Stream:
                 self.parts = None
                 break
             part = next(self.parts, None)
+            if self.closed:
+                return 0
             if part is None or <size_t>PyBytes_GET_SIZE(part) > self.parts_left:
                 raise ValueError("reply parts do not add up to the announced length")
             if PyBytes_GET_SIZE(part):
@@ -209,7 +215,7 @@ cdef class Stream:
 
     cpdef void reset(self, uint32_t code=8):
         if not self.closed and self.session.ng is not NULL:
-            nghttp2_submit_rst_stream(self.session.ng, 0, self.id, code)
+            check(nghttp2_submit_rst_stream(self.session.ng, 0, self.id, code))
             self.session.wake()
 
 
@@ -217,12 +223,16 @@ cdef ssize_t _read_body(nghttp2_session *ng, int32_t stream_id, uint8_t *buffer,
                         uint32_t *flags, nghttp2_data_source *source, void *user_data) noexcept:
     cdef Stream stream = <Stream>source.ptr
     cdef size_t take
+    if stream.session.gone:
+        return NGHTTP2_ERR_CALLBACK_FAILURE
     try:
         if stream.parts is not None:
             stream.fill(length + 1)
     except BaseException:
         log.exception("stream %d is reset: its body could not be produced", stream_id)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+    if stream.session.gone:
+        return NGHTTP2_ERR_CALLBACK_FAILURE  # while its parts were made
     try:
         take = stream.queued if stream.queued < length else length
         if take == 0 and not stream.ending:
@@ -237,4 +247,4 @@ cdef ssize_t _read_body(nghttp2_session *ng, int32_t stream_id, uint8_t *buffer,
                 stream.submit_trailers()
         return take
     except BaseException as error:
-        return stream.session._fail(error)
+        return stream.session.fail(error)
