@@ -31,6 +31,9 @@ cdef class HttpClientStream(HttpStream):
             return self.drop_pairs()
         if self.oversized:
             return self.lose(Fault.PROTOCOL, "header list too large", NGHTTP2_ENHANCE_YOUR_CALM)
+        if not 100 <= self.block_status <= 999:
+            # nghttp2 takes three digits; below 100 it reads a final response where others read an interim one.
+            return self.lose(Fault.PROTOCOL, f":status {self.block_status:03} is not an HTTP status", NGHTTP2_PROTOCOL_ERROR)
         if self.block_status < 200:
             if self.on_inform is not None:
                 if self.informs is None:
