@@ -83,6 +83,11 @@ def test_the_largest_documents_are_within_the_cost_of_the_rules(api: Api) -> Non
     schemas = [{"name": name, "qps": 1} for name in names]
     big = {"servers": servers, "policies": policies, "flowControl": {"schemas": schemas}}
     assert api.ask("POST", STRICT, document(big, "big.example.com")).status == 201
+    rule = {name: ["*", *names[:63]] for name in ("users", "groups")}
+    denials = [{"name": f"d{number}", "deny": {}, "rules": [rule] * 4} for number in range(32)]
+    many = document({**big, "policies": [*policies[:32], *denials]}, "many.example.com")
+    assert api.ask("POST", STRICT, many).status == 201
+    api.delete(f"{PATH}/many.example.com")
     policies[63]["servers"] = [*names[:63], "stranger"]
     assert api.ask("PUT", f"{PATH}/big.example.com", document(big, "big.example.com")).status == 422
     api.delete(f"{PATH}/big.example.com")

@@ -29,6 +29,15 @@ def rule(**parts: Any) -> Json:
     return policy(rules=[parts])
 
 
+def denial(tokens: str = "PassThrough", **parts: Any) -> Json:
+    """A policy that refuses what one rule matches."""
+    return {
+        **policy(rules=[parts], deny={"status": 403}),
+        "authentication": {"tokens": tokens},
+        "upstream": {**PAIR, "ca": SECRET},
+    }
+
+
 def limit(**parts: Any) -> Json:
     return spec(flowControl={"schemas": [{"name": "limit", **parts}]})
 
@@ -134,6 +143,11 @@ GOOD: dict[str, Json] = {
     ),
     "a certificate to serve alone": spec(serving=PAIR),
     "empty parts": spec(serving={}, upstream={}, discovery={}, flowControl={}, timeouts={}, features={}),
+    "denies a user with review": denial("Review", users=["mallory", "-bob"], groups=["dev"]),
+    "denies the anonymous user": denial(users=["system:anonymous"]),
+    "denies the group of the anonymous user": denial(groups=["system:unauthenticated"]),
+    "denies whatever the user": denial(users=["*"], groups=["*", "dev"], resources=["secrets"]),
+    "names users without deny": rule(users=["alice"], groups=["-dev"], serviceAccounts=["ci/*"]),
     "null is absent": spec(serving=None, hostnames=None),
 }
 
@@ -220,6 +234,22 @@ BAD: dict[str, Bad] = {
         policy(balance={"strategy": "RoundRobbin"}), "spec.policies[0].balance.strategy", "RoundRobin", server=False
     ),
     "odd status": Bad(policy(deny={"status": 404}), "spec.policies[0].deny.status", "403, 429, 503"),
+    "denies a user by pass-through": Bad(
+        denial(users=["mallory"]), "spec.policies[0].rules[0].users", "set authentication.tokens to Review"
+    ),
+    "denies all but a user by pass-through": Bad(denial(users=["-admin"]), "spec.policies[0].rules[0].users"),
+    "denies an exclusion beside * by pass-through": Bad(
+        denial(users=["*", "-admin"]), "spec.policies[0].rules[0].users"
+    ),
+    "denies a group by pass-through": Bad(
+        denial(groups=["system:serviceaccounts"], verbs=["list"]), "spec.policies[0].rules[0].groups"
+    ),
+    "denies a service account by pass-through": Bad(
+        denial(serviceAccounts=["ci/*"]), "spec.policies[0].rules[0].serviceAccounts"
+    ),
+    "denies more than the anonymous user by pass-through": Bad(
+        denial(users=["system:anonymous", "mallory"]), "spec.policies[0].rules[0].users"
+    ),
     "message of two lines": Bad(policy(deny={"message": "a\r\nb"}), "spec.policies[0].deny.message", "one line"),
     "two limits": Bad(limit(qps=1, maxInFlight=1), "spec.flowControl.schemas[0].qps", "two schemas"),
     "qps 0": Bad(limit(qps=0), "spec.flowControl.schemas[0].qps", "above 0"),

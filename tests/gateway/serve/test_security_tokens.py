@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 from gateway.serve.kit import Stack, answer, run, stack, until
@@ -127,5 +128,29 @@ def test_no_spelling_of_a_token_goes_to_another_server() -> None:
             for at in range(40):
                 await made.ask(client, headers=bearer(b"%d" % at))
             assert min(len(server.requests) for server in made.servers) > 0
+
+    run(main())
+
+
+def test_a_user_is_denied_by_certificate_and_by_reviewed_token() -> None:
+    async def main() -> None:
+        denial = {"name": "no", "rules": [{"users": ["alice"]}], "deny": {"status": 403}}
+        async with stack(policies=[denial, {"name": "rest"}], authentication={"tokens": "Review"}) as made:
+            server = made.servers[0]
+
+            def review(exchange: Exchange) -> None:
+                """A token is its user's name."""
+                if not exchange.target.endswith(b"/tokenreviews"):
+                    answer(exchange)
+                    return
+                token = json.loads(server.requests[-1].body)["spec"]["token"]
+                status = {"authenticated": True, "user": {"username": token}}
+                answer(exchange, json.dumps({"status": status}).encode(), 201)
+
+            server.behave = review
+            bob = made.pki.authority.issue("bob")
+            codes = [(await made.ask(made.client(who))).status for who in (made.pki.alice, bob)]
+            codes += [(await made.ask(made.client(), headers=bearer(name))).status for name in (b"alice", b"bob")]
+            assert codes == [403, 200, 403, 200]
 
     run(main())

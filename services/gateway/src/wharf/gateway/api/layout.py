@@ -68,6 +68,7 @@ from wharf.gateway.api.shapes import (
     UpstreamCluster,
     WatchClass,
 )
+from wharf.gateway.user import ANONYMOUS_NAME, UNAUTHENTICATED
 
 SERVERS_MAX: Final = 64
 POLICIES_MAX: Final = 64
@@ -258,6 +259,36 @@ def _repeated_servers(values: Values) -> Iterator[Problem]:
             yield Problem(f"servers[{index}].name", f"{server.name!r} is already at [{first}]")
 
 
+def _unenforced_denials(values: Values) -> Iterator[Problem]:
+    authentication = values.get("authentication")
+    if authentication is not None and authentication.tokens is TokenMode.REVIEW:
+        return
+    for index, policy in _policies(values):
+        if policy.deny is None:
+            continue
+        for place, rule in enumerate(_whole(policy.rules)):
+            field = _field_about_users(rule)
+            if field:
+                yield Problem(f"policies[{index}].rules[{place}].{field}", _UNENFORCED)
+
+
+def _field_about_users(rule: Rule) -> str:
+    """The field by which a rule leaves out tokens that pass through; empty: it matches them too, or none by intent.
+
+    Only the server knows the users of such tokens, and that they are not anonymous.
+    """
+    if rule.users and set(rule.users) == {ANONYMOUS_NAME}:
+        return ""
+    if rule.groups and set(rule.groups) == {UNAUTHENTICATED}:
+        return ""
+    fields = {"users": rule.users, "groups": rule.groups, "serviceAccounts": rule.service_accounts}
+    return next((name for name, values in fields.items() if values and not _matches_all(values)), "")
+
+
+def _matches_all(values: tuple[str, ...]) -> bool:
+    return "*" in values and not any(value.startswith("-") for value in values)
+
+
 def _vouches(values: Values) -> bool:
     """Whether the gateway tells servers who asks."""
     authentication = values.get("authentication")
@@ -278,6 +309,19 @@ def _can_vouch(values: Values) -> bool:
 
 _NAME_OF: Final = "(has({0}.name) ? {0}.name : url({0}.url).getHost())"
 _HAS_DISCOVERY: Final = "(has(self.discovery) && (has(self.discovery.dns) || has(self.discovery.service)))"
+_UNENFORCED: Final = (
+    "a policy with deny cannot name users while tokens pass through, because only the server knows their users: "
+    "set authentication.tokens to Review, or deny without users, groups and serviceAccounts"
+)
+_ALL_OF: Final = "(!has(r.{0}) || ('*' in r.{0} && r.{0}.all(v, !v.startsWith('-'))))"
+_ONLY: Final = "(has(r.{0}) && r.{0}.all(v, v == '{1}'))"
+_ENFORCED: Final = " || ".join(
+    (
+        "(" + " && ".join(map(_ALL_OF.format, ("users", "groups", "serviceAccounts"))) + ")",
+        _ONLY.format("users", ANONYMOUS_NAME),
+        _ONLY.format("groups", UNAUTHENTICATED),
+    )
+)
 _NAMES: Final = f"self.servers.map(s, {_NAME_OF.format('s')})"
 
 SPEC_CONSTRAINTS: Final = (
@@ -313,6 +357,14 @@ SPEC_CONSTRAINTS: Final = (
         " && p.flowControl.all(n, self.flowControl.schemas.exists(s, s.name == n))))",
         "policies name schemas of flowControl.schemas",
         _unknown_schemas,
+        "policies",
+    ),
+    Constraint(
+        "(has(self.authentication) && has(self.authentication.tokens) && self.authentication.tokens == 'Review')"
+        " || !has(self.policies)"
+        f" || self.policies.all(p, !has(p.deny) || !has(p.rules) || p.rules.all(r, {_ENFORCED}))",
+        _UNENFORCED,
+        _unenforced_denials,
         "policies",
     ),
     constraint(

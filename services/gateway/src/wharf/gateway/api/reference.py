@@ -42,6 +42,11 @@ matches decides. A field that is left out matches everything. `*` is everything,
 `-x` excludes: a value passes when no exclusion matches it and, if the field has other values too, one of those does. Of
 a user's groups one must match and none may be excluded. A rule is either for resources or for `nonResourceURLs`.
 
+With `authentication.tokens: PassThrough` only the server knows whose a bearer token is. A request with one matches no
+rule that names users, groups or service accounts (`*` alone names none), neither to include nor to exclude. Therefore a
+policy with `deny` may name them only with `tokens: Review`, or to deny exactly `system:anonymous` or
+`system:unauthenticated`.
+
 ## Status
 
 `kubectl get uc` shows how many servers are ready for every gateway, whether the object is accepted, and whether every
