@@ -302,3 +302,26 @@ def test_nobody_is_told_that_a_lease_is_gone_before_that_is_durable(fault: Fault
             assert [type(each) for each in told] == [NoLeader] * 4
 
     run(body, engine)
+
+
+def test_leases_expire_and_the_clock_is_stored_after_a_turn_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(store: Store, timers: Timers) -> None:
+        await ask(store.leases.grant, 1, 5)
+        await submit(store, PutOp(b"a", b"", 1))
+        pending, writer, failures = store.leases._writer.pending, store.leases._writer, 2
+
+        def broken() -> Any:
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise ValueError("broken")
+            return pending()
+
+        monkeypatch.setattr(writer, "pending", broken)
+        await timers.pass_time(4.5)
+        assert failures < 0, "the clock is stored again"
+        failures = 1
+        await timers.pass_time(3)
+        assert not live(store, b"a")
+
+    run(body)

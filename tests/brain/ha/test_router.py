@@ -12,7 +12,7 @@ from wharf.brain.errors import LeaderFailed, NoLeader, RequestTimeout, Stopped, 
 from wharf.brain.ha import router as module
 from wharf.brain.ha.router import Router
 from wharf.brain.ha.routes import Route, is_serializable, route_of
-from wharf.wire.rpc import Call, Kind, Method
+from wharf.wire.rpc import Call, Code, Kind, Method
 
 TXN, RANGE, STREAM, STATUS, WATCH = (
     "/etcdserverpb.KV/Txn",
@@ -299,3 +299,24 @@ def test_a_node_that_has_just_started_shows_nothing_before_it_has_heard_of_a_lea
     later = Stream(desk, WATCH)
     later.say(b"create")
     assert later.heard == [b"create"], "a watch asks nobody"
+
+
+def test_a_waiting_call_that_fails_takes_no_other_with_it() -> None:
+    """The queue goes on, and so does the timer that refuses what waits too long."""
+    desk = Desk()
+
+    def broken(data: bytes, call: Call) -> None:
+        raise ValueError("broken")
+
+    call = AnsweredCall(TXN, lambda reply: desk.replies.update({"broken": reply}))
+    method = desk.router.routed(Method(TXN, Kind.UNARY, broken))
+    cast(Callable[[bytes, Call], None], method.handler)(b"", cast(Call, call))
+    desk.ask(TXN, "w")
+    desk.leader.leading = True
+    desk.look(1.0)
+    assert desk.here == ["w"]
+    assert desk.replies["broken"].code == Code.INTERNAL
+    desk.leader.leading = False
+    desk.ask(TXN, "late")
+    desk.look(5.0)
+    assert desk.replies["late"].text == RequestTimeout.text

@@ -207,3 +207,26 @@ def test_step_size_follows_the_time_steps_take() -> None:
     assert next_size(256, 0.001, 0.01) == 384
     assert next_size(LEAST, 9.0, 0.01) == LEAST
     assert next_size(MOST, 0.0, 0.01) == MOST
+
+
+def test_a_step_that_fails_between_others_is_tried_again() -> None:
+    bench = Bench(open_engine("memory:"))
+    for _ in range(3 * LEAST):
+        bench.apply((b"a", b"1"))
+    driver = Driver(bench)
+    driver.compactor._size = LEAST
+    bench.mark_compacted(bench.model.revision)
+    driver.compactor.compact(bench.model.revision)
+    driver.land()
+    snapshot = bench.engine.snapshot
+
+    def broken() -> None:
+        raise OSError("no snapshot")
+
+    bench.engine.snapshot = broken  # type: ignore[assignment,method-assign]
+    driver.later.pop()[1]()
+    assert not driver.queued
+    bench.engine.snapshot = snapshot  # type: ignore[method-assign]
+    driver.finish()
+    assert driver.compactor.progress.finished == bench.model.revision
+    bench.engine.close()

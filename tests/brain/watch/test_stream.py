@@ -330,3 +330,23 @@ def test_a_stream_may_close_while_it_is_being_fed() -> None:
         assert [len(other.events()) for other in others] == [1, 0, 1]
 
     run(body)
+
+
+def test_progress_is_reported_after_a_turn_that_failed() -> None:
+    async def body(store: Store, hub: Hub) -> None:
+        client = Client(hub)
+        watch_id = client.watch(WatchSpec(b"a", progress_notify=True))
+        take, failures = client.stream.send, 2
+
+        def broken(message: bytes) -> None:
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise ValueError("broken")
+            take(message)
+
+        client.stream.send = broken
+        await client.until(lambda: client.progress(watch_id))
+        client.stream.close()
+
+    run(body, progress_interval=0.05)

@@ -154,3 +154,16 @@ def test_a_stream_that_may_not_wait_ends(scene: Scene) -> None:
     call.on_message(b"b")
     scene.show(3)
     assert scene.answered == []
+
+
+def test_a_look_that_fails_does_not_end_the_time_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.published = 3
+    call = scene.ask(b"a")
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(scene.gate, "_look", broken)
+    scene.wait(PATIENCE / 2)
+    scene.wait(PATIENCE / 2)
+    assert (call.code, len(scene.gate)) == (RequestTimeout.code, 0)

@@ -286,3 +286,30 @@ def test_the_end_of_a_cluster_lets_go_of_who_waits() -> None:
         assert await asyncio.gather(*turns) == [FREE, FREE]
 
     asyncio.run(main())
+
+
+def test_queued_requests_go_on_after_a_turn_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wharf.gateway.limits.pacer.RETRY", 0.05)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Schema("rate", qps=50.0, burst=1, wait_seconds=5.0)], loop.time())
+        pacer = Pacer(limiter)
+        take(limiter, "rate", now=loop.time())
+        outcome = limiter.admit(("rate",), NOBODY, False, 1.0, loop.time())
+        assert isinstance(outcome, Waiting)
+        tick, failures = limiter.tick, 1
+
+        def broken(now: float) -> None:
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise ValueError("broken")
+            tick(now)
+
+        monkeypatch.setattr(limiter, "tick", broken)
+        assert await asyncio.wait_for(pacer.wait(outcome), 10) is FREE
+        assert failures == -1, "no turn in between"
+        pacer.close()
+
+    asyncio.run(main())

@@ -8,6 +8,8 @@ import pytest
 from gateway.serve.kit import Server, Stack, answer, run, stack, until
 from gateway.serve.test_streams import EVENT, WATCH, begin
 from gateway.serve.test_upgrades import Raw, agree
+from wharf.gateway.serve.dispatch import expire
+from wharf.gateway.serve.flight import Flight
 from wharf.wire.tcp import reset_on_close
 from wharf.wire.web import Exchange
 
@@ -220,5 +222,27 @@ def test_a_short_request_has_a_limit_for_the_whole_answer_too(protocol: str) -> 
             assert (flight.info.verb, endpoint.short.in_flight, endpoint.failed) == ("watch", 0, 0)
             made.servers[0].requests[1].exchange.finish()
             await until(lambda: stream.ended)
+
+    run(main())
+
+
+def test_deadlines_are_kept_after_one_that_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[Flight] = []
+
+    def broken(flight: Flight) -> None:
+        if not failed:
+            failed.append(flight)
+            raise ValueError("broken")
+        expire(flight)
+
+    monkeypatch.setattr("wharf.gateway.serve.handler.expire", broken)
+
+    async def main() -> None:
+        async with stack(timeouts={"head": 0.2}) as made:
+            made.servers[0].behave = lambda exchange: None
+            client = made.client(made.pki.alice)
+            assert (await made.ask(client)).status == 500
+            assert (await made.ask(client)).status == 504
+            assert not made.gateway.handler.active
 
     run(main())

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from wharf.wire.client_shell import ClientConnection, RequestFailed, Target, open_connection
 from wharf.wire.pool import HTTP1, Demand, PoolLimits, choose, dials_wanted, idle_to_close
+from wharf.wire.timers import Ticker, attempt
 from wharf.wire.web import Failure, Fault, Header, Headers, Link, Request
 
 log = logging.getLogger("wharf.wire")
@@ -54,7 +55,7 @@ class HttpPool:
         self._dial_count = self._dial_failures = self._lost = 0
         self._closed = False
         self._emptied = asyncio.Event()
-        self._ticker = self._loop.call_later(self._interval, self._tick)
+        self._ticker = Ticker("look at the timeouts of a pool", lambda: self._interval, self._tick)
 
     # --- taking a connection
     def ready(self) -> Link | None:
@@ -107,7 +108,7 @@ class HttpPool:
     async def close(self, grace: float = 0.0) -> None:
         """Take no more requests, wait up to `grace` seconds for those under way, then cut them."""
         self._closed = True
-        self._ticker.cancel()
+        self._ticker.close()
         self._fail_waiting(Failure(Fault.FULL, "the pool is closed"))
         for task in self._dials:
             task.cancel()
@@ -240,12 +241,12 @@ class HttpPool:
     def _tick(self) -> None:
         now = self._loop.time()
         for connection in (*self._connections, *self._draining):
-            connection.tick(now)
+            if not attempt("look at the timeouts of an upstream connection", connection.tick, now):
+                connection.abort()  # without timeouts it would be held for ever
         for connection in idle_to_close(self._connections, now, self.limits):
             self._retire(connection)
         self._current = choose(self._connections)
         self._dial()
-        self._ticker = self._loop.call_later(self._interval, self._tick)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from wharf.wire.rpc import Call, Kind, Method, RpcLimits
 from wharf.wire.shell import Connection
 from wharf.wire.tcp import bind_tcp
 from wharf.wire.telemetry import Counters, Totals
+from wharf.wire.timers import Ticker, attempt
 from wharf.wire.tls import TlsConfig, TlsStore
 
 log = logging.getLogger("wharf.wire")
@@ -69,7 +70,7 @@ class GrpcServer:
         self._listeners = listeners
         self._connections_max = min((item.limits.connections_max for item in listeners), default=0)
         self._servers: list[asyncio.Server | TlsAcceptor] = []
-        self._ticker: asyncio.TimerHandle | None = None
+        self._ticker: Ticker | None = None
         self._emptied = asyncio.Event()
         shortest = min(
             self.limits.preface_timeout,
@@ -101,7 +102,7 @@ class GrpcServer:
                 acceptor = self._tls_acceptor(sock, store, listener.limits)
                 acceptor.start()
                 self._servers.append(acceptor)
-        self._ticker = loop.call_later(self._tick_interval, self._tick)
+        self._ticker = Ticker("look at the timeouts of connections", lambda: self._tick_interval, self._tick)
 
     async def drain(self, grace: float) -> None:
         """Stop accepting, let calls finish for `grace` seconds, then end what is left."""
@@ -121,7 +122,7 @@ class GrpcServer:
         """End every call and connection now."""
         self._stop_listening()
         if self._ticker is not None:
-            self._ticker.cancel()
+            self._ticker.close()
             self._ticker = None
         for connection in list(self.connections):
             connection.cancel_calls()
@@ -194,11 +195,10 @@ class GrpcServer:
                     os.unlink(listener.unix_path)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         for connection in list(self.connections):
-            connection.tick(now)
-        self._ticker = loop.call_later(self._tick_interval, self._tick)
+            if not attempt("look at the timeouts of a connection", connection.tick, now):
+                connection.abort()  # without timeouts it would be held for ever
 
 
 def bind(listener: ListenerConfig) -> socket.socket:

@@ -17,6 +17,7 @@ from wharf.wire.h1 import open_plain_session
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PARTING_SECONDS, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.rpc import Code, Peer
 from wharf.wire.tcp import peer_address
+from wharf.wire.timers import attempt
 from wharf.wire.tls import looks_like_tls, peer_certificate
 
 if TYPE_CHECKING:
@@ -199,10 +200,14 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is None:
             return
+        if not attempt("end calls whose deadline has passed", self._end_late_calls, session):
+            self.abort()  # without deadlines it would be held for ever
+        elif session.next_deadline < 1e299:
+            self._arm(max(session.next_deadline, self._loop.time() + 0.002))
+
+    def _end_late_calls(self, session: ServerSession) -> None:
         session.expire(self._loop.time())
         session.pump()
-        if session.next_deadline < 1e299:
-            self._arm(max(session.next_deadline, self._loop.time() + 0.002))
 
     # --- HTTP/1.1
     def _start_http1(self) -> Http1ServerSession:

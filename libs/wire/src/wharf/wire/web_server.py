@@ -15,6 +15,7 @@ from wharf.wire.accept import TlsAcceptor
 from wharf.wire.limits import ConnectionLimits, Http1Limits, ListenerLimits
 from wharf.wire.server_tls import DynamicTls
 from wharf.wire.tcp import bind_tcp
+from wharf.wire.timers import Ticker, attempt
 from wharf.wire.web_shell import Handler, WebConnection
 
 _TICK_MAX = 1.0  # seconds between looks at all connections; shorter when a timeout asks for it
@@ -71,7 +72,7 @@ class WebServer:
         self._listeners = listeners
         self._connections_max = min((item.limits.connections_max for item in listeners), default=0)
         self._servers: list[asyncio.Server | TlsAcceptor] = []
-        self._ticker: asyncio.TimerHandle | None = None
+        self._ticker: Ticker | None = None
         self._emptied = asyncio.Event()
         shortest = min(
             limits.preface_timeout,
@@ -96,7 +97,7 @@ class WebServer:
         except BaseException:
             self.stop_accepting()
             raise
-        self._ticker = loop.call_later(self._tick_interval, self._tick)
+        self._ticker = Ticker("look at the timeouts of connections", lambda: self._tick_interval, self._tick)
 
     # --- its end
     @property
@@ -143,7 +144,7 @@ class WebServer:
         """End everything now."""
         self.stop_accepting()
         if self._ticker is not None:
-            self._ticker.cancel()
+            self._ticker.close()
             self._ticker = None
         self.abort_all()
         await self.closed()
@@ -193,8 +194,7 @@ class WebServer:
         return acceptor
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         for connection in list(self.connections):
-            connection.tick(now)
-        self._ticker = loop.call_later(self._tick_interval, self._tick)
+            if not attempt("look at the timeouts of a connection", connection.tick, now):
+                connection.abort()  # without timeouts it would be held for ever

@@ -33,7 +33,8 @@ from wharf.brain.engine.base import (
     Write,
 )
 from wharf.brain.engine.lmdb import LmdbEngine
-from wharf.brain.store.compact import Progress, ended_since, plan_step
+from wharf.brain.store.compact import FULL_DELAY, Progress, ended_since, plan_step
+from wharf.wire.timers import attempt
 
 PREFIX = "replica-"
 TRIM_STEP = 512  # deletions at once
@@ -150,6 +151,10 @@ class Replica(LmdbEngine):
         else:
             self._trim_to = max(self._trim_to, target)
 
+    def _trim_on(self, progress: Progress, loop: asyncio.AbstractEventLoop) -> None:
+        if not attempt("take the next step of trimming the replica", self._trim_step, progress, loop):
+            loop.call_later(FULL_DELAY, self._trim_on, progress, loop)
+
     def _trim_step(self, progress: Progress, loop: asyncio.AbstractEventLoop) -> None:
         if self._closed or not self._trimming:
             return
@@ -167,7 +172,7 @@ class Replica(LmdbEngine):
             if error is not None or self._trimmed >= self._trim_to:
                 self._trimming = False  # what an error left goes with the next compaction
             else:
-                loop.call_later(loop.time() - begun, self._trim_step, step.progress, loop)
+                loop.call_later(loop.time() - begun, self._trim_on, step.progress, loop)
 
         self.queue(deletions, {}, self.queued_revision, done)
 

@@ -16,7 +16,8 @@ from wharf.brain.api.encode import as_member
 from wharf.brain.api.service import fail
 from wharf.brain.errors import BrainError, LeaderFailed, NoLeader, RequestTimeout, TooManyRequests
 from wharf.brain.ha.routes import RANGE, Route, is_serializable, route_of
-from wharf.wire.rpc import Call, Kind, Metadata, Method, StreamHandler, UnaryHandler
+from wharf.wire import timers
+from wharf.wire.rpc import Call, Code, Kind, Metadata, Method, StreamHandler, UnaryHandler
 
 MOST_WAITING = 10_000  # calls: a second's worth of a busy apiserver many times over
 MOST_BYTES = 64 << 20  # of their requests
@@ -102,8 +103,10 @@ class Router:
         waiting, self._waiting = self._waiting, deque()
         self._bytes = 0
         for each in waiting:
-            if not each.call.done:
-                each.retry(each.until)
+            if each.call.done:
+                continue
+            if not timers.attempt("try a request again that waited for a leader", each.retry, each.until):
+                each.call.finish(Code.INTERNAL, "internal error")
 
     def _forwarded(self, path: str, here: UnaryHandler) -> UnaryHandler:
         def attempt(data: bytes, call: Call, until: float) -> None:
@@ -227,7 +230,7 @@ class Router:
                 self._bytes -= each.size
             elif each.until <= now:
                 self._bytes -= each.size
-                fail(each.call, RequestTimeout())
+                timers.attempt("refuse a request that waited too long", fail, each.call, RequestTimeout())
             else:
                 kept.append(each)
         self._waiting = kept

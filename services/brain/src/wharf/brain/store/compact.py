@@ -18,6 +18,7 @@ from wharf.brain.engine.base import Engine, EngineError, EngineFull, Snapshot, T
 from wharf.brain.errors import BrainError, Stopped
 from wharf.brain.store import _log
 from wharf.brain.store.keys import META_COMPACT, META_COMPACTED, encode_u64, hkey, log_key, parse_u64
+from wharf.wire.timers import attempt
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,10 @@ class Compactor:
         for _, done in waiting:
             done(Stopped())
 
+    def _walk_on(self) -> None:
+        if not attempt("take the next step of a compaction", self._walk):
+            self._call_later(FULL_DELAY, self._walk_on)
+
     def _walk(self) -> None:
         if self._stopped or self.progress.finished >= self._target:
             self._walking = False
@@ -172,7 +177,7 @@ class Compactor:
         if isinstance(error, EngineFull):
             log.warning("no room to compact in, trying again: %s", error)
             self._size = max(LEAST, self._size // 2)
-            self._call_later(FULL_DELAY, self._walk)
+            self._call_later(FULL_DELAY, self._walk_on)
             return
         if error is not None:
             self._walking = False
@@ -185,6 +190,6 @@ class Compactor:
         for done in ready:
             done(None)
         if self.progress.finished < self._target:
-            self._call_later(seconds, self._walk)
+            self._call_later(seconds, self._walk_on)
         else:
             self._walking = False

@@ -21,6 +21,7 @@ from wharf.brain.store.overlay import View
 from wharf.brain.store.shapes import EventKind
 from wharf.brain.store.ttl import Lease, LeaseTable, Remaining, encode_lease
 from wharf.common.clock import Clock
+from wharf.wire.timers import attempt
 
 if TYPE_CHECKING:
     from wharf.brain.store._codec import Change
@@ -196,13 +197,16 @@ class Leases:
 
     def _expire(self) -> None:
         self._expiry = None
+        if not attempt("end expired leases", self._remove_expired):
+            self._not_before = self.clock.now() + RETRY
+        self._arm()
+
+    def _remove_expired(self) -> None:
         try:
             for lease_id in self.table.expired(self.clock.now(), EXPIRE_AT_ONCE):
                 self._remove(lease_id, self._expired)
         except BrainError as error:
             self._expired(error)
-        else:
-            self._arm()
 
     def _expired(self, outcome: object) -> None:
         """An expiry that was refused is tried again a while later."""
@@ -214,10 +218,13 @@ class Leases:
         self._checkpoint = None
         if not len(self.table):
             return
+        attempt("store the clock of leases", self._write_clock)
+        self._arm()
+
+    def _write_clock(self) -> None:
         try:
             self._writer.pending().write(Table.META, META_CLOCK, encode_u64(self.clock.now()))
         except BrainError:
             pass  # a full queue stores the clock by itself, a stopped store never again
         else:
             self._writer.wake()
-        self._arm()

@@ -6,7 +6,6 @@ more than what is already on the stream.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -21,6 +20,7 @@ from wharf.brain.watch.watcher import (
     WatchSpec,
     interest_of,
 )
+from wharf.wire.timers import Ticker
 
 JITTER = 0.1  # of the progress interval, so that streams opened together do not report together
 
@@ -48,7 +48,7 @@ class WatchStream:
         self._hub = hub
         self._watchers: dict[int, Watcher] = {}
         self._next_id = 0
-        self._ticker: asyncio.TimerHandle | None = None
+        self._ticker: Ticker | None = None
         self._closed = False
 
     def create(self, spec: WatchSpec) -> None:
@@ -70,7 +70,7 @@ class WatchStream:
             self.send(responses.created(header, watch_id))
             self._hub.add(watcher)
             if spec.progress_notify and self._ticker is None:
-                self._tick_later()
+                self._ticker = Ticker("report the progress of watches", self._interval, self._tick)
 
     def cancel(self, watch_id: int) -> None:
         """End a watcher; an unknown id is passed over in silence, as in etcd."""
@@ -100,9 +100,7 @@ class WatchStream:
         self._closed = True
         self._hub.streams -= 1
         self.writable = _never
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
+        self._stop_ticker()
         for watcher in self._watchers.values():
             self._hub.remove(watcher)
         self._watchers.clear()
@@ -117,23 +115,27 @@ class WatchStream:
         store = self._hub.store
         return store.header.encode(store.revision)
 
-    def _tick_later(self) -> None:
-        interval = self._hub.progress_interval
+    def _interval(self) -> float:
         jitter = random.random() * JITTER  # noqa: S311  spreads load, protects nothing
-        self._ticker = asyncio.get_running_loop().call_later(interval * (1 + jitter), self._tick)
+        return self._hub.progress_interval * (1 + jitter)
 
     def _tick(self) -> None:
-        """Progress to each idle watcher that wants it; the timer lives as long as there is one."""
-        self._ticker = None
-        self._hub.flush()
+        """Progress to each idle watcher that wants it; the timer runs as long as there is one."""
         notified = [watcher for watcher in self._watchers.values() if watcher.progress_notify]
+        if not notified:
+            self._stop_ticker()
+            return
+        self._hub.flush()
         revision, header = self._hub.store.revision, self._header()
         for watcher in notified:
             if watcher.quiet and watcher.may_report(revision) and self.writable():
                 self.send(responses.progress(header, watcher.watch_id))
             watcher.quiet = True
-        if notified:
-            self._tick_later()
+
+    def _stop_ticker(self) -> None:
+        if self._ticker is not None:
+            self._ticker.close()
+            self._ticker = None
 
 
 def _never() -> bool:

@@ -15,6 +15,7 @@ from typing import cast
 from wharf.brain.api.service import fail
 from wharf.brain.errors import RequestTimeout, TooManyRequests
 from wharf.wire.rpc import Call, Kind, Method, StreamHandler, UnaryHandler
+from wharf.wire.timers import attempt
 
 MOST_WAITING = 10_000  # calls
 MOST_HELD = 100  # messages of a stream
@@ -109,12 +110,12 @@ class Gate:
 
     def _tick(self) -> None:
         self._looking = False
-        self._look()
+        attempt("read what the worker shows", self._look)
         now = self._time()
         while self._waiting and (self._waiting[0].until <= now or self._waiting[0].call.done):
             waiting = self._waiting.popleft()
             if not waiting.call.done:
-                fail(waiting.call, RequestTimeout())
+                attempt("refuse a request that waited too long", fail, waiting.call, RequestTimeout())
         self._look_later()
 
 

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from wharf.gateway.limits.limiter import Limiter
 from wharf.gateway.limits.waiting import Outcome, Waiting
+from wharf.wire.timers import attempt
 
 FINEST: Final = 0.001  # seconds; what event loops tell apart
+RETRY: Final = 1.0  # seconds to the next turn after one that failed
 
 
 class Pacer:
@@ -61,6 +63,6 @@ class Pacer:
 
     def _tick(self) -> None:
         self._timer = None
-        self._limiter.tick(self._loop.time())
+        moved = attempt("let queued requests of a limit go on", self._limiter.tick, self._loop.time())
         if self._timer is None and (due := self._limiter.next_due) is not None:
-            self._arm(due)
+            self._arm(due if moved else max(due, self._loop.time() + RETRY))

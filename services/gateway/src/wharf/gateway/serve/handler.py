@@ -22,6 +22,7 @@ from wharf.gateway.serve.admit import begin, refuse_early
 from wharf.gateway.serve.dispatch import end_stream, expire
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import TRACEPARENT
+from wharf.wire.timers import Ticker, attempt
 from wharf.wire.web import Exchange
 
 TICK: Final = 0.5  # seconds between looks at deadlines
@@ -52,7 +53,7 @@ class Handler:
         self._tracer = tracer
         self.traces = tracer is not None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ticker = self._loop.call_later(TICK, self._tick)
+        self._ticker = Ticker("look at the deadlines of requests", lambda: TICK, self._tick)
 
     def __call__(self, exchange: Exchange) -> None:
         try:
@@ -114,7 +115,7 @@ class Handler:
             flight.end(flight.exchange_status())
 
     async def close(self) -> None:
-        self._ticker.cancel()
+        self._ticker.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -123,8 +124,9 @@ class Handler:
     def _tick(self) -> None:
         now = self.now()
         for flight in [flight for flight in self.active if 0.0 < flight.deadline <= now]:
-            expire(flight)
-        self._ticker = self._loop.call_later(TICK, self._tick)
+            if not attempt("end a request whose deadline has passed", expire, flight):
+                flight.deadline = 0.0
+                attempt("end a request that could not be ended in order", flight.fail_internally)
 
     def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
