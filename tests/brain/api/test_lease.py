@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from brain.api.fakes import FakeCall
 from brain.api.harness import LEASE, Server, run
+from wharf.brain.api.answered import AnsweredCall
+from wharf.brain.api.lease import KeepAliveStream
 from wharf.brain.api.pb import rpc
 from wharf.brain.errors import LeaseExists, LeaseNotFound, LeaseTtlTooLarge
-from wharf.wire.rpc import Code
+from wharf.wire.rpc import Call, Code
 
 
 async def grant(server: Server, lease_id: int = 0, ttl: int = 60) -> rpc.LeaseGrantResponse:
@@ -75,7 +79,7 @@ def test_keep_alive_answers_everything_before_it_ends() -> None:
         call.on_half_close()
         await call.ended.wait()
         assert call.code == Code.OK
-        assert sorted(await renewals(call, 3)) == [(7, 60), (7, 60), (8, 0)]
+        assert await renewals(call, 3) == [(7, 60), (8, 0), (7, 60)]
 
     run(scenario)
 
@@ -88,3 +92,37 @@ def test_a_stopping_server_ends_keep_alives() -> None:
         assert server.client.open(LEASE + "LeaseKeepAlive").code == Code.UNAVAILABLE
 
     run(scenario)
+
+
+def test_keep_alive_answers_in_the_order_of_the_requests() -> None:
+    """Renewals that another node answers may be done in any order."""
+    renewed: list[AnsweredCall] = []
+
+    def keep(_: bytes, call: Call) -> None:
+        renewed.append(cast(AnsweredCall, call))
+
+    sent = FakeCall()
+    stream = KeepAliveStream(keep, cast(Call, sent))
+    for _ in range(3):
+        stream.renew(b"")
+    stream.half_close()
+    for at in (2, 0):
+        renewed[at].reply(b"%d" % at)
+    assert sent.sent == [b"0"]
+    renewed[1].reply(b"1")
+    assert sent.sent == [b"0", b"1", b"2"]
+    assert sent.code == Code.OK
+
+
+def test_keep_alive_refusal_comes_after_earlier_answers_and_ends_the_stream() -> None:
+    renewed: list[AnsweredCall] = []
+    sent = FakeCall()
+    stream = KeepAliveStream(lambda _, call: renewed.append(cast(AnsweredCall, call)), cast(Call, sent))
+    for _ in range(3):
+        stream.renew(b"")
+    renewed[1].finish(Code.UNAVAILABLE, "no leader")
+    assert not sent.done
+    renewed[0].reply(b"0")
+    assert sent.sent == [b"0"]
+    assert sent.code == Code.UNAVAILABLE
+    assert renewed[2].done

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 from weakref import WeakSet
 
@@ -14,7 +15,7 @@ from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, listen, stream, unary
 from wharf.brain.errors import BrainError
 from wharf.brain.store.ttl import Lease, Remaining
-from wharf.wire.rpc import Call, Method, UnaryHandler
+from wharf.wire.rpc import Call, Metadata, Method, UnaryHandler
 
 _SERVICE = "/etcdserverpb.Lease/"
 RENEW: Final = "/wharf.brain/LeaseRenew"
@@ -125,26 +126,31 @@ class LeaseApi:
 
 
 class KeepAliveStream:
-    """One stream of renewals; it ends when the client has said its last and everything is answered."""
+    """One stream of renewals, answered in their order, whichever is done first. It ends when the client has sent its
+    last message and everything is answered.
+    """
 
     def __init__(self, renew: UnaryHandler, call: Call) -> None:
         self._renew = renew
         self._call = call
-        self._unanswered: set[AnsweredCall] = set()
+        self._renewals: deque[_Renewal] = deque()  # not answered yet, in order
         self._half_closed = False
 
     def renew(self, data: bytes) -> None:
-        def answered(reply: Reply) -> None:
-            self._unanswered.discard(renewal)
+        renewal = _Renewal(self._answer, self._call.metadata)
+        self._renewals.append(renewal)
+        self._renew(data, cast(Call, renewal.call))
+
+    def _answer(self) -> None:
+        """Send the answers that no earlier renewal waits for."""
+        while self._renewals and (reply := self._renewals[0].reply) is not None:
+            self._renewals.popleft()
             if reply.code:
+                self.cancel()
                 self._call.finish(reply.code, reply.text)
                 return
             self._call.send(reply.response)
-            self._end_if_over()
-
-        renewal = AnsweredCall(RENEW, answered, self._call.metadata)
-        self._unanswered.add(renewal)
-        self._renew(data, cast(Call, renewal))
+        self._end_if_over()
 
     def half_close(self) -> None:
         self._half_closed = True
@@ -152,14 +158,29 @@ class KeepAliveStream:
 
     def cancel(self) -> None:
         """The client is gone."""
-        for renewal in tuple(self._unanswered):
-            renewal.cancel()
-        self._unanswered.clear()
+        renewals, self._renewals = self._renewals, deque()
+        for renewal in renewals:
+            renewal.call.cancel()
 
     def fail(self, reason: BrainError) -> None:
         self.cancel()
         fail(self._call, reason)
 
     def _end_if_over(self) -> None:
-        if self._half_closed and not self._unanswered:
+        if self._half_closed and not self._renewals:
             self._call.finish()
+
+
+class _Renewal:
+    """One message of a stream, and its answer once there is one."""
+
+    __slots__ = ("call", "reply")
+
+    def __init__(self, answered: Callable[[], None], metadata: Metadata) -> None:
+        self.reply: Reply | None = None
+
+        def done(reply: Reply) -> None:
+            self.reply = reply
+            answered()
+
+        self.call = AnsweredCall(RENEW, done, metadata)

@@ -164,16 +164,26 @@ class Commits:
         self._awake = False
         if self._flight is not None or self._halted is not None:
             return
+        self._launch_next()
+        if self._flight is not None:
+            return
+        if self.filling.entries:
+            _answer(self._take_published())
+            self._flush()
+        else:
+            self._tell_idle()
+
+    def _take_published(self) -> Pending:
+        """Requests that wrote nothing, and saw nothing that is not published."""
+        published, self.filling = self.filling, Pending(self.filling.revision)
+        return published
+
+    def _launch_next(self) -> None:
+        """Give the engine what there is to write."""
         if self._side and not (self._side_went_last and self.filling.writes):
             self._fly_side()
         elif self.filling.writes:
             self._fly()
-        elif self.filling.entries:
-            seen, self.filling = self.filling, Pending(self.filling.revision)
-            _answer(seen)  # it wrote nothing, and all it saw is published
-            self._flush()
-        else:
-            self._tell_idle()
 
     def _fly(self) -> None:
         pending = self.filling
@@ -214,15 +224,19 @@ class Commits:
         self.batches += 1
         # The owner's snapshot parts what is published from what is not: it moves before the next batch can land.
         self._owner.settle(flight.pending)
-        self._flush()
+        self._launch_next()
+        published = None if self._flight is not None else self._take_published()
         if flight.side is not None:
             flight.side(None)
-            return
-        try:
-            self._owner.announce(flight.pending)
-        except Exception:
-            log.exception("a batch could not be announced to everybody")
-        _answer(flight.pending)
+        else:
+            try:
+                self._owner.announce(flight.pending)
+            except Exception:
+                log.exception("a batch could not be announced to everybody")
+            _answer(flight.pending)
+        if published is not None:
+            _answer(published)  # after those that were accepted before
+            self._flush()
 
     def _full(self, flight: _Flight, error: EngineError) -> None:
         lost, dependants = flight.pending, self.filling

@@ -148,11 +148,11 @@ class Leading:
                 self.check_writable()
             if self._is_settled(op):
                 revision = self.present.revision
-                done(Committed(revision, _answer_of(plan(op, self._world(revision)).answer)))
+                world = self._world(revision, self.present.compact_revision)
+                done(Committed(revision, _answer_of(plan(op, world).answer)))
                 return
             self._commits.admit()
             self.charge(cost(op))
-            committed = self._apply(op)
         except NoSpace as error:
             refusal = error
             self.present.alarms.once_raised(lambda: done(refusal))
@@ -160,7 +160,7 @@ class Leading:
         except BrainError as error:
             done(error)
             return
-        self._commits.filling.answer(done, committed, op, None)
+        self._commits.filling.answer(done, self._evaluate(op), op, None)
         self._commits.wake()
 
     def submit_fast(self, message: bytes, reply: Callable[[bytes], None], fail: Callable[[BrainError], None]) -> bool:
@@ -185,7 +185,8 @@ class Leading:
                 present.alarms.out_of_space(self.set_alarm)
                 present.alarms.once_raised(lambda: fail(outcome))
             else:
-                fail(outcome)
+                commits.filling.answer(fail, outcome, lambda: self.submit_fast(message, reply, fail), None)
+                commits.wake()
         return True
 
     def compact(self, revision: int, physical: bool, done: Callable[[BrainError | None], None]) -> None:
@@ -193,12 +194,13 @@ class Leading:
         try:
             self.check_writable()
             pending = self.pending()
-            if revision <= self._next_compact:
-                raise Compacted
-            if revision > pending.revision:
-                raise FutureRevision
         except BrainError as error:
             done(error)
+            return
+        if revision <= self._next_compact or revision > pending.revision:
+            refusal = Compacted() if revision <= self._next_compact else FutureRevision()
+            pending.answer(done, refusal, lambda: self.compact(revision, physical, done), None)
+            self._commits.wake()
             return
 
         def recorded(error: BrainError | None) -> None:
@@ -278,12 +280,17 @@ class Leading:
             self.present.alarms.out_of_space(self.set_alarm)
             raise NoSpace
 
-    def _world(self, revision: int) -> World:
-        return World(self.view(), revision, self._next_compact, self.leases.table.holds, self._pinned)
+    def _world(self, revision: int, compact_revision: int) -> World:
+        return World(self.view(), revision, compact_revision, self.leases.table.holds, self._pinned)
 
-    def _apply(self, op: Op) -> Committed:
+    def _evaluate(self, op: Op) -> Committed | BrainError:
+        """The answer to `op` after everything that is pending. A refusal depends on that, too: it is given when all
+        of it is durable."""
         pending = self._commits.filling
-        planned = plan(op, self._world(pending.revision))
+        try:
+            planned = plan(op, self._world(pending.revision, self._next_compact))
+        except BrainError as error:
+            return error
         if planned.changes:
             pending.record(planned.changes)
             for key, old, new in planned.moves:

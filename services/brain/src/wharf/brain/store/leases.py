@@ -2,7 +2,8 @@
 
 The clock of served seconds is written with every batch and, while leases exist, at least once a second. A restart
 resumes it where it stopped, so downtime never kills a lease and extends it at most by itself and one second. A
-renewal is acknowledged when the new deadline is stored, for the same reason.
+renewal is acknowledged when the new deadline is stored, for the same reason. A refusal ("not found", "already exists")
+depends on what is pending and is answered with it.
 
 Invariant: a lease that is over is removed together with its keys, in one batch and, if it has keys, one revision.
 """
@@ -87,25 +88,28 @@ class Leases:
 
     def grant(self, lease_id: int, ttl: int, done: Callable[[Lease | BrainError], None]) -> None:
         """A lease with `lease_id`, or with a new random positive id for 0."""
+        lease_id = lease_id or self._unused_id()
+        answer: Lease | BrainError
         try:
             self._writer.check_writable()
-            self._writer.charge(LEASE_COST)
             pending = self._writer.pending()
-            lease = self.table.grant(lease_id or self._unused_id(), ttl, self.clock.now(), pending.undo)
         except BrainError as error:
             done(error)
             return
-        pending.write(Table.META, lease_key(lease.lease_id), encode_lease(lease))
-        pending.answer(done, lease, lambda: self.grant(lease.lease_id, ttl, done), None)
+        try:
+            self._writer.charge(LEASE_COST)
+            answer = self.table.grant(lease_id, ttl, self.clock.now(), pending.undo)
+        except BrainError as error:
+            answer = error
+        else:
+            pending.write(Table.META, lease_key(lease_id), encode_lease(answer))
+        pending.answer(done, answer, lambda: self.grant(lease_id, ttl, done), None)
         self._writer.wake()
         self._arm()
 
     def revoke(self, lease_id: int, done: Callable[[BrainError | None], None]) -> None:
         """Remove the lease and delete its keys."""
-        try:
-            self._remove(lease_id, lambda answer: done(answer if isinstance(answer, BrainError) else None))
-        except BrainError as error:
-            done(error)
+        self._remove(lease_id, done)
 
     def keep_alive(self, lease_id: int, done: Callable[[int | BrainError], None]) -> None:
         """The whole time to live again: `done` gets it in seconds, 0 for a lease that is gone."""
@@ -159,10 +163,25 @@ class Leases:
             if lease_id and not self.table.holds(lease_id):
                 return lease_id
 
-    def _remove(self, lease_id: int, done: Callable[[object], None]) -> None:
-        self._writer.check_writable()
-        pending = self._writer.pending()
-        lease = self.table.remove(lease_id, pending.undo)
+    def _remove(self, lease_id: int, done: Callable[[BrainError | None], None]) -> None:
+        answer: BrainError | None = None
+        try:
+            self._writer.check_writable()
+            pending = self._writer.pending()
+        except BrainError as error:
+            done(error)
+            return
+        try:
+            lease = self.table.remove(lease_id, pending.undo)
+        except LeaseNotFound as error:
+            answer = error
+        else:
+            self._delete(lease, pending)
+        pending.answer(done, answer, lambda: self._remove(lease_id, done), None)
+        self._writer.wake()
+
+    def _delete(self, lease: Lease, pending: Pending) -> None:
+        """The end of a lease and of its keys, in one revision."""
         view, revision = self._writer.view(), pending.revision + 1
         changes: list[Change] = []
         for key in sorted(lease.keys):
@@ -171,15 +190,7 @@ class Leases:
                 changes.append((int(EventKind.DELETE), key, encode_kv(key, 0, revision, 0, b"", 0), kv, False))
         if changes:
             pending.record(changes)
-        pending.write(Table.META, lease_key(lease_id), None)
-        pending.answer(done, None, lambda: self._again(lease_id, done), None)
-        self._writer.wake()
-
-    def _again(self, lease_id: int, done: Callable[[object], None]) -> None:
-        try:
-            self._remove(lease_id, done)
-        except BrainError as error:
-            done(error)
+        pending.write(Table.META, lease_key(lease.lease_id), None)
 
     def _arm(self) -> None:
         """Wake at the first deadline, and once a second for the clock."""
@@ -202,15 +213,12 @@ class Leases:
         self._arm()
 
     def _remove_expired(self) -> None:
-        try:
-            for lease_id in self.table.expired(self.clock.now(), EXPIRE_AT_ONCE):
-                self._remove(lease_id, self._expired)
-        except BrainError as error:
-            self._expired(error)
+        for lease_id in self.table.expired(self.clock.now(), EXPIRE_AT_ONCE):
+            self._remove(lease_id, self._expired)
 
-    def _expired(self, outcome: object) -> None:
+    def _expired(self, refusal: BrainError | None) -> None:
         """An expiry that was refused is tried again a while later."""
-        if isinstance(outcome, BrainError):
+        if refusal is not None:
             self._not_before = self.clock.now() + RETRY
             self._arm()
 
