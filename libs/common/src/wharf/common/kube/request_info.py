@@ -111,13 +111,13 @@ def _resource(method: bytes, path: str, query: bytes, api: tuple[str, str, str],
     parameters = None
     if not name:
         if verb == "get":
-            parameters = _parameters(query)
+            parameters = query_parameters(query)
             verb, name = _list_or_watch(parameters)
         elif verb == "delete":
             verb = "deletecollection"
     labels = fields = ""
     if query and not by_path and verb in _SELECTING:
-        parameters = _parameters(query) if parameters is None else parameters
+        parameters = query_parameters(query) if parameters is None else parameters
         labels, fields = parameters.get(b"labelSelector", ""), parameters.get(b"fieldSelector", "")
     prefix, group, version = api
     return RequestInfo(
@@ -132,8 +132,8 @@ def _list_or_watch(parameters: dict[bytes, str]) -> tuple[str, str]:
     watch = parameters.get(b"watch")
     try:
         for number in (b"limit", b"timeoutSeconds"):
-            if number in parameters:
-                _check_int64(parameters[number])
+            if number in parameters and parse_int64(parameters[number]) is None:
+                raise BadSelector("not an integer of 64 bits")
         fields = parameters.get(b"fieldSelector")
         name = (fields and exact_match(fields, "metadata.name")) or ""
         if name or not (watch or "").isascii():
@@ -147,25 +147,34 @@ def _list_or_watch(parameters: dict[bytes, str]) -> tuple[str, str]:
     return ("list" if watch is None or is_false else "watch"), name
 
 
-def _check_int64(text: str) -> None:
+def parse_int64(text: str) -> int | None:
+    """As Go's strconv.ParseInt with base 10 and 64 bits; None for what that refuses."""
     parts = _INTEGER.fullmatch(text)
-    if parts is None or int(parts[1] + parts[2]) not in _INT64:
-        raise BadSelector("not an integer of 64 bits")
+    if parts is None:
+        return None
+    number = int(parts[1] + parts[2])
+    return number if number in _INT64 else None
 
 
-def _parameters(query: bytes) -> dict[bytes, str]:
+def decode_pair(pair: bytes) -> tuple[bytes, bytes] | None:
+    """One part of a query (`name=value`) as Go's net/url decodes it; None for what it leaves out."""
+    if not pair or b";" in pair:
+        return None
+    if b"+" in pair:
+        pair = pair.replace(b"+", b" ")
+    name, _, value = pair.partition(b"=")
+    if b"%" not in pair:
+        return name, value
+    if _BROKEN_ESCAPE.search(pair):
+        return None
+    return unquote_to_bytes(name), unquote_to_bytes(value)
+
+
+def query_parameters(query: bytes) -> dict[bytes, str]:
     """First values by name, decoded; pairs that Go's parser cannot read are left out, as it does."""
     found: dict[bytes, str] = {}
-    for pair in query.split(b"&"):
-        if not pair or b";" in pair:
-            continue
-        if b"+" in pair:
-            pair = pair.replace(b"+", b" ")  # noqa: PLW2901 — from here on the decoded pair
-        name, _, value = pair.partition(b"=")
-        if b"%" in pair:
-            if _BROKEN_ESCAPE.search(pair):
-                continue
-            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
-        if name not in found:
-            found[name] = value.decode("utf-8", "replace")
+    for part in query.split(b"&"):
+        pair = decode_pair(part)
+        if pair is not None and pair[0] not in found:
+            found[pair[0]] = pair[1].decode("utf-8", "replace")
     return found

@@ -129,7 +129,7 @@ LISTS: Final = Shape(
         Field(
             "injectLimit",
             count(0, 100_000),
-            "limit= added to an unpaged list that does not read from the watch cache. 0: off.",
+            "limit= of an unpaged list that does not read from the watch cache, added or lowered. 0: off.",
         ),
         Field(
             "costPerBytes",

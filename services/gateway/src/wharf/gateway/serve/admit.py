@@ -16,7 +16,7 @@ from wharf.gateway.answers import Answer, Reason
 from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.bearer import hash_token
 from wharf.gateway.cluster.names import parse_authority
-from wharf.gateway.limits.lists import inject_limit, is_unpaged
+from wharf.gateway.limits.lists import inject_limit, is_unpaged, page_max
 from wharf.gateway.limits.outcome import Refused, Ticket, Who, user_key
 from wharf.gateway.serve.context import ClientContext, Prepared
 from wharf.gateway.serve.dispatch import dispatch
@@ -175,7 +175,7 @@ def _route(flight: Flight) -> None:
     cost = 1.0
     if policy.lists is not None and info.verb == "list":
         flight.target = inject_limit(info, flight.exchange.target, policy.lists.inject_limit)
-        if flight.target is None and is_unpaged(info, flight.exchange.target):
+        if is_unpaged(info, flight.target or flight.exchange.target, page_max(policy.lists)):
             cost = cluster.costs.cost(policy.lists, info)
     if policy.flow_control:
         _limit(flight, cost)

@@ -12,7 +12,7 @@ from wharf.gateway.answers import Reason
 from wharf.gateway.api.shapes import Key
 from wharf.gateway.authn import Lane
 from wharf.gateway.cluster.pools import Pools
-from wharf.gateway.limits.lists import is_unpaged
+from wharf.gateway.limits.lists import is_unpaged, is_whole, page_max
 from wharf.gateway.limits.outcome import Who
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
@@ -27,6 +27,7 @@ from wharf.wire.pool import HTTP2
 from wharf.wire.relay import Relay
 from wharf.wire.web import Failure, Fault, Link
 
+_OK = 200
 if TYPE_CHECKING:
     from wharf.wire._http import HttpClientSession, HttpServerStream
 
@@ -157,6 +158,8 @@ def _done(relay: Relay | Coupled, failure: Failure | None) -> None:
     if endpoint is None or flight.ended:
         return
     flight.deadline = 0.0
+    if flight.policy.lists is not None:
+        _note_cost(flight, relay, failure)
     if relay.cancelled:
         give_back(flight, endpoint, relay.status, None)
         flight.cancelled()
@@ -175,17 +178,18 @@ def _answered(flight: Flight, endpoint: Endpoint, relay: Relay | Coupled, failur
     else:
         flight.reason = failure.fault.value
         finish_attempt(flight, endpoint, failure, status)
-    if flight.policy.lists is not None and failure is None and status == 200:
-        _note_cost(flight, received)
     cluster.bytes_in += flight.exchange.bytes_in
     cluster.bytes_out += received
     flight.end(status)
 
 
-def _note_cost(flight: Flight, size: int) -> None:
-    """What this list weighed is what the next one like it costs."""
-    if is_unpaged(flight.info, flight.exchange.target):
-        flight.cluster.costs.note(flight.info, size)
+def _note_cost(flight: Flight, relay: Relay | Coupled, failure: Failure | None) -> None:
+    """What this list weighed is what the next one like it costs; of one that was cut, as far as it came."""
+    lists, target = flight.policy.lists, flight.target or flight.exchange.target
+    if lists is None or relay.status != _OK or not is_unpaged(flight.info, target, page_max(lists)):
+        return
+    whole = failure is None and not relay.cancelled and is_whole(target)
+    flight.cluster.costs.note(flight.info, relay.bytes_in, whole)
 
 
 def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -> None:
@@ -255,11 +259,13 @@ def expire(flight: Flight) -> None:
         flight.late = True
         flight.deadline += timeouts.total - timeouts.head
         return
-    status = relay.status
+    status, late = relay.status, Failure(Fault.TIMEOUT, "no answer in time")
+    if flight.policy.lists is not None:
+        _note_cost(flight, relay, late)
     flight.deadline = 0.0
     flight.endpoint = None  # the relay's end says nothing new
     relay.cancel()
-    give_back(flight, endpoint, status, None if begun else Failure(Fault.TIMEOUT, "no answer in time"))
+    give_back(flight, endpoint, status, None if begun else late)
     flight.endpoint = endpoint
     if begun:
         flight.reason = Reason.TIMEOUT.value
