@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,12 +149,16 @@ def test_a_second_brain_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert first.stop() == 0
 
 
-def test_an_address_in_use_is_one_clear_line() -> None:
+@pytest.mark.parametrize("flag", ["--listen-client-urls", "--listen-metrics-urls"])
+def test_an_address_in_use_is_refused_with_its_flag(flag: str) -> None:
     with running("--engine=memory:") as first:
         (address,) = first.wait_line("ready to serve client requests")["addresses"]
-        with running("--engine=memory:", f"--listen-client-urls=http://{address}") as second:
-            assert address in second.wait_line("cannot start")["reason"]
-            assert second.process.wait(timeout=20) == 1
+        flags = {"--listen-client-urls": "http://127.0.0.1:0"} | {flag: f"http://{address}"}
+        said = refusal("--engine=memory:", *(f"{name}={value}" for name, value in flags.items()))
+        assert said == (
+            f"wharf brain: {flag}: cannot listen on http://{address}: address already in use; stop the process that "
+            "listens there, or give another port\n"
+        )
         assert first.stop() == 0
 
 
@@ -189,9 +195,64 @@ def test_a_log_may_have_several_outputs(tmp_path: Path) -> None:
     assert written == [line["msg"] for line in brain.lines]
 
 
-def test_a_certificate_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+def refusal(*flags: str) -> str:
+    """What a start that is refused as a configuration error prints; its exit code is 2."""
+    words = [sys.executable, "-m", "wharf.brain", *flags]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_with_its_flag(tmp_path: Path) -> None:
     missing = tmp_path / "server.crt"
-    flags = ("--listen-client-urls=https://127.0.0.1:0", f"--cert-file={missing}", f"--key-file={missing}")
-    with running("--engine=memory:", *flags) as brain:
-        assert str(missing) in brain.wait_line("cannot start")["reason"]
-        assert brain.process.wait(timeout=20) == 1
+    https = ("--engine=memory:", "--listen-client-urls=https://127.0.0.1:0")
+    said = refusal(*https, f"--cert-file={missing}", f"--key-file={missing}")
+    assert f"wharf brain: --cert-file: '{missing}' cannot be read: No such file or directory; name a file" in said
+    assert f"wharf brain: --key-file: '{missing}'" in said
+    missing.write_text("no certificate")
+    said = refusal(*https, f"--cert-file={missing}", f"--key-file={missing}")
+    assert said.startswith(f"wharf brain: --cert-file, --key-file, --trusted-ca-file: cannot load {missing}")
+
+
+def test_a_directory_that_cannot_be_used_is_refused_with_its_flag(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert f"--data-dir: {file}: {file} is not a directory; give another directory" in refusal(f"--data-dir={file}")
+    assert f"--engine: {file}/x: {file} is not a directory" in refusal(f"--engine=lmdb://{file}/x")
+    outputs = f"--log-outputs={tmp_path}"
+    assert f"--log-outputs: '{tmp_path}': Is a directory" in refusal("--engine=memory:", outputs)
+
+
+def test_auto_tls_serves_https_with_a_kept_certificate(tmp_path: Path) -> None:
+    flags = (f"--data-dir={tmp_path}", "--listen-client-urls=https://127.0.0.1:0", "--auto-tls")
+    made = []
+    for _ in range(2):
+        with running(*flags) as brain:
+            (address,) = brain.wait_line("ready to serve client requests")["addresses"]
+            made.append((tmp_path / "fixtures" / "client" / "cert.pem").read_text())
+            context = ssl.create_default_context(cadata=made[-1])
+            with urllib.request.urlopen(f"https://{address}/health", timeout=10, context=context) as answer:
+                assert answer.status == 200
+            assert brain.stop() == 0
+    assert made[0] == made[1]
+
+
+def test_host_whitelist_holds_on_client_urls_and_leaves_probes_alone(tmp_path: Path) -> None:
+    urls = ("--host-whitelist=good.example", "--listen-metrics-urls=http://127.0.0.1:0")
+    with running("--engine=memory:", *urls) as brain:
+        ready = brain.wait_line("ready to serve client requests")
+        (address,), (probe,) = ready["addresses"], ready["metrics_addresses"]
+
+        def health(at: str, host: str) -> int:
+            request = urllib.request.Request(f"http://{at}/health", headers={"Host": host})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                    return int(answer.status)
+            except urllib.error.HTTPError as refused:
+                refused.close()
+                return refused.code
+
+        assert (health(address, "good.example:1"), health(address, "evil.example")) == (200, 421)
+        assert health(probe, "evil.example") == 200
+        assert brain.stop() == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from wharf.brain.autocompact import plan_autocompact, run_autocompact
-from wharf.brain.config import Retention
+from wharf.brain.config_rules import Retention
 from wharf.brain.errors import BrainError, TooManyRequests
 from wharf.brain.store.auto_compact import ByRevision, Periodic
 

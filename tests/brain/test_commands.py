@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf.message import Message
+from wharf.brain.api.pb import rpc
 from wharf.brain.app import Brain, main
+from wharf.brain.commands import COMMANDS
 from wharf.brain.config import load_config
 from wharf.brain.engine import open_engine
 from wharf.brain.store.shapes import PutOp
@@ -102,6 +106,19 @@ def test_a_copy_is_restored_into_any_empty_engine(tmp_path: Path, capsys: pytest
         (["export", "--from=http://127.0.0.1:1"], 2, "--to is needed"),
         (["export", "--from=http://127.0.0.1:1", "--to=http://127.0.0.1:1"], 1, "is it running"),
         (["restore", "x", "--datadir=y"], 2, "did you mean --data-dir?"),
+        (["restore", __file__, "--data-dir=y"], 1, "is no snapshot of brain, or is damaged: give a file written by"),
+        (
+            ["import", "--from=http://127.0.0.1:1", "--user=root"],
+            2,
+            "--user and --password-file must be given together",
+        ),
+        (["snapshot", "save", "x", "--user=root"], 2, "--user and --password-file must be given together"),
+        (["snapshot", "save", "x", "--cacert=nope.crt"], 2, "--cacert: 'nope.crt' cannot be read: No such file"),
+        (["import", "--engine=mysql://db", "--from=http://127.0.0.1:1"], 2, "has the unknown scheme 'mysql'"),
+        (["step-down", "--endpoint=http://127.0.0.1:1"], 1, "is it running"),
+        (["snapshot"], 2, "unknown command 'snapshot'; did you mean 'snapshot save'?"),
+        (["backup", "--help"], 2, "unknown command 'backup' (`wharf brain help` lists the commands)"),
+        (["exprot"], 2, "did you mean 'export'?"),
     ],
 )
 def test_mistakes_are_one_clear_line(
@@ -136,3 +153,47 @@ def test_an_existing_file_is_not_overwritten(tmp_path: Path, capsys: pytest.Capt
     assert main(["snapshot", "save", str(target)], {}) == 1
     assert "exists already" in capsys.readouterr().err
     assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("argv", [["help"], ["snapshot", "--help"], ["snapshot", "-h"]])
+def test_commands_are_listed_with_what_they_do(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv, {}) == 0
+    shown = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"wharf brain {command} " in shown
+
+
+def test_every_command_has_help_of_its_own_and_the_servers_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"], {}) == 0
+    server = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command in " ".join(server.split())
+        assert main([*command.split(), "--help"], {}) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: wharf brain {command} [flags]")
+
+
+def test_step_down_at_a_client_port_names_the_control_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert during(tmp_path, lambda address: main(["step-down", f"--endpoint=http://{address}"], {})) == 1
+    assert "this is not the control port of a node of several; give --endpoint" in capsys.readouterr().err
+
+
+def test_snapshot_save_logs_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+
+    def call(address: str, method: str, request: Message) -> None:
+        with grpc.insecure_channel(address) as channel:
+            unary = channel.unary_unary(f"/etcdserverpb.Auth/{method}", type(request).SerializeToString, bytes)
+            unary(request, timeout=10)
+
+    def work(address: str) -> int:
+        call(address, "UserAdd", rpc.AuthUserAddRequest(name="root", password="secret"))
+        call(address, "UserGrantRole", rpc.AuthUserGrantRoleRequest(user="root", role="root"))
+        call(address, "AuthEnable", rpc.AuthEnableRequest())
+        save = ["snapshot", "save", str(tmp_path / "copy.db"), f"--endpoint=http://{address}"]
+        assert main(save, {}) == 1
+        assert "give --user and --password-file of a user with the root role" in capsys.readouterr().err
+        return main([*save, "--user=root", f"--password-file={password}"], {})
+
+    assert during(tmp_path / "data", work) == 0
+    assert main(["check", str(tmp_path / "copy.db")], {}) == 0

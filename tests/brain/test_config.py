@@ -5,15 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wharf.brain.config import (
-    DEFAULT_QUOTA,
-    BrainConfig,
-    Retention,
-    exposed,
-    join_warnings,
-    load_config,
-    parse_retention,
-)
+from wharf.brain.config import DEFAULT_QUOTA, BrainConfig, join_warnings, load_config
+from wharf.brain.config_rules import Retention, exposed, parse_retention
 from wharf.common.config import ConfigError, HelpRequested
 
 KUBEADM = (
@@ -134,7 +127,12 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_errors() -> None:
         (("--cert-file=/c",), "must be given together"),
         (("--client-cert-auth",), "needs --trusted-ca-file"),
         (("--client-cert-allowed-hostname=a",), "needs --trusted-ca-file"),
-        (("--auto-tls",), "give --cert-file and --key-file"),
+        (("--auto-tls",), "none of --listen-client-urls begins with https://"),
+        (("--cert-file=/c", "--key-file=/k"), "none of --listen-client-urls begins with https://"),
+        (("--peer-crl-file=/crl",), "revocation lists are not checked"),
+        (("--peer-cert-allowed-cn=node",), "--peer-trusted-ca-file"),
+        (("--peer-cert-allowed-hostname=node",), "--peer-trusted-ca-file"),
+        (("--auth-token=jwt,sign-method=RS256",), "simple"),
         (("--client-crl-file=/crl",), "revocation lists are not checked"),
         (("--listen-client-urls=http://example.com:2379",), "IP address or localhost"),
         (("--listen-client-urls=http://127.0.0.1",), "needs a port"),
@@ -154,7 +152,8 @@ def test_what_cannot_work_is_refused_with_its_flag(argv: tuple[str, ...], part: 
 
 
 def test_harmless_forms_of_refused_flags_are_accepted() -> None:
-    assert not config("--auto-tls=false", "--client-crl-file=").auto_tls
+    found = config("--auto-tls=false", "--client-crl-file=", "--peer-cert-allowed-cn=", "--auth-token=simple")
+    assert not found.auto_tls
 
 
 @pytest.mark.parametrize(
@@ -219,6 +218,48 @@ def test_plain_peer_urls_beyond_loopback_need_a_word_of_their_own(url: str) -> N
 @pytest.mark.parametrize("url", ["http://127.0.0.1:2380", "http://localhost:2380", "http://[::1]:2380"])
 def test_plain_peer_urls_on_loopback_do_not(url: str) -> None:
     assert config(*SEVERAL, f"--listen-peer-urls={url}").replicated
+
+
+TLS = ("--cert-file=c", "--key-file=k")
+
+
+@pytest.mark.parametrize("asked", ["--client-cert-auth", "--client-cert-allowed-hostname=a", ""])
+def test_client_certificates_are_refused_on_a_plain_client_url(asked: str) -> None:
+    asks = ("--trusted-ca-file=ca", *([asked] if asked else []), *TLS)
+    said = refusal("--listen-client-urls=https://127.0.0.1:2379,http://127.0.0.1:2378", *asks)
+    assert (asked or "--trusted-ca-file").partition("=")[0] in said
+    assert "--listen-client-urls http://127.0.0.1:2378" in said
+    metrics = ("--listen-client-urls=https://127.0.0.1:2379", "--listen-metrics-urls=http://127.0.0.1:2381")
+    assert config(*metrics, *asks).trusted_ca_file == Path("ca"), "probes need no certificate"
+
+
+def test_peers_certificates_are_refused_on_plain_peer_urls() -> None:
+    assert "--peer-client-cert-auth cannot be enforced" in refusal(*SEVERAL, "--peer-client-cert-auth")
+    https = ("--listen-peer-urls=https://10.0.0.1:2380", "--initial-advertise-peer-urls=https://10.0.0.1:2380")
+    files = ("--peer-cert-file=c", "--peer-key-file=k", "--peer-trusted-ca-file=ca")
+    assert config(*SEVERAL, *https, *files, "--peer-client-cert-auth").peer_client_cert_auth
+
+
+def test_peer_auto_tls_is_refused_where_nodes_have_peers() -> None:
+    assert "another node signed itself" in refusal(*SEVERAL, "--peer-auto-tls")
+    assert config("--peer-auto-tls").peer_auto_tls
+
+
+@pytest.mark.parametrize("flag", ["engine", "redis", "nats"])
+@pytest.mark.parametrize("delimiter", ["#", "/", "?", "[", "]", "@"])
+def test_an_unescaped_password_is_refused_without_showing_any_of_it(flag: str, delimiter: str) -> None:
+    scheme = {"engine": "postgresql", "redis": "redis", "nats": "nats"}[flag]
+    said = refusal(f"--{flag}={scheme}://brain:hunter{delimiter}secret@db:1")
+    assert said.startswith(f"--{flag}: '{scheme}://brain:***@db:1' holds an unescaped {delimiter!r}")
+    assert f"percent-encode the user and the password ({delimiter!r} is %" in said
+    assert "hunter" not in said
+    assert "secret" not in said
+
+
+def test_an_escaped_password_is_accepted() -> None:
+    escaped = "hunter%23%2F%3F%5B%40secret"
+    found = config(f"--engine=postgresql://brain:{escaped}@a,b/wharf", f"--redis=rediss://:{escaped}@redis:6379/0")
+    assert found.engine.endswith("@a,b/wharf")
 
 
 def test_plain_client_urls_beyond_loopback_are_known() -> None:

@@ -33,12 +33,14 @@ def health() -> str:
 
 
 def assert_refused(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], named: str) -> None:
-    """It ended with 1 after a line that says why."""
-    assert main(flags, {}) == 1
+    """It ended with 2 and its last line names the flag, the value and the remedy."""
+    assert main(flags, {}) == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    assert "cannot start" in said
-    assert named in said
+    last = said.splitlines()[-1]
+    assert last.startswith("wharf gateway: --")
+    assert named in last
+    assert "; " in last
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -64,7 +66,7 @@ def test_a_bad_listener_certificate(content: str | None, tmp_path: Path, capsys:
             path.write_text(content)
     files = (f"--tls-cert-file={pair[0]}", f"--tls-private-key-file={pair[1]}")
     flags = (f"--config-dir={tmp_path}", LISTEN, health(), *files)
-    assert_refused(capsys, flags, "tls.crt" if content is None else "certificate")
+    assert_refused(capsys, flags, "tls.key" if content is None else "certificate")
 
 
 @pytest.mark.parametrize("content", [None, "clusters: 7"], ids=["missing", "wrong"])

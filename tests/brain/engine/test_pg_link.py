@@ -9,7 +9,8 @@ import ssl
 import asyncpg
 import pytest
 from wharf.brain.engine.base import EngineError, EngineFull
-from wharf.brain.engine.pg_link import InDoubt, Link, RolledBack, each_host, shown
+from wharf.brain.engine.pg_link import InDoubt, Link, RolledBack, shown
+from wharf.brain.engine.url import each_host
 
 URL = "postgresql://harbour:t%20ide@a:1,b:2/wharf?sslmode=verify-full&password=other&sslpassword=third"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 DEBUG_FLAG = "--debug"
 _INTERRUPTED = 130  # as a shell reports a death by SIGINT
@@ -21,16 +21,11 @@ def run() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code."""
-    command = argv[0] if argv else ""
-    if command == "brain":
-        from wharf.cli.brain import run_brain  # noqa: PLC0415
-
-        return run_brain(argv[1:])
-    if command == "gateway":
-        from wharf.cli.gateway import run_gateway  # noqa: PLC0415
-
-        return run_gateway(argv[1:])
+    """Run one command; its exit code. `--debug`, or WHARF_DEBUG, shows the traceback of an error."""
+    leading = bool(argv) and argv[0] == DEBUG_FLAG
+    service = _service(argv[leading]) if len(argv) > leading else None
+    if service is not None:
+        return service([*argv[:leading], *argv[leading + 1 :]])
     debug = DEBUG_FLAG in argv or bool(os.environ.get("WHARF_DEBUG"))
     try:
         return _run_command([word for word in argv if word != DEBUG_FLAG])
@@ -41,6 +36,19 @@ def main(argv: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         return _explain(error)
+
+
+def _service(command: str) -> Callable[[Sequence[str]], int] | None:
+    """The service that reads the rest of its command line itself; None: another command."""
+    if command == "brain":
+        from wharf.cli.brain import run_brain  # noqa: PLC0415
+
+        return run_brain
+    if command == "gateway":
+        from wharf.cli.gateway import run_gateway  # noqa: PLC0415
+
+        return run_gateway
+    return None
 
 
 def _run_command(argv: Sequence[str]) -> int:

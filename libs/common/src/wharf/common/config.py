@@ -12,16 +12,21 @@ and what is allowed; a secret's value is in no message.
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import MISSING, Field, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from wharf.common.config_help import render_help
-from wharf.common.parsers import BadValue, hide_password
-from wharf.common.schema import FILE_FLAG, HIDDEN, Config, Ignored, Option, Schema, option, show
+from wharf.common.parsers import BadValue
+from wharf.common.redact import HIDDEN, hide_password_in_value
+from wharf.common.schema import FILE_FLAG, Config, Ignored, Option, Schema, option, show
 
 __all__ = [
     "Config",
@@ -31,11 +36,17 @@ __all__ = [
     "Loaded",
     "Option",
     "Schema",
+    "check_files",
+    "exit_code",
     "load",
     "option",
+    "show_traceback",
 ]
 
 C = TypeVar("C", bound=Config)
+
+_DEBUG_FLAG: Final = "--debug"
+_debug: ContextVar[bool] = ContextVar("debug", default=False)
 
 
 class ConfigError(Exception):
@@ -102,6 +113,53 @@ def load(schema: Schema[C], argv: Sequence[str], environ: Mapping[str, str]) -> 
         raise ConfigError(str(wrong)) from wrong
     sources = {flag: given[flag].source if flag in given else "default" for flag in options}
     return Loaded(config, sources, tuple(warnings), tuple(arguments), shown)
+
+
+def check_files(schema: Schema[C], config: C) -> None:
+    """ConfigError names every file among the settings that is missing or cannot be read."""
+    problems = []
+    for flag, (item, spec) in schema.options().items():
+        value = getattr(config, item.name)
+        for path in () if value is None else spec.parser.files(value):
+            if why := _unreadable(path):
+                problems.append(f"--{flag}: {str(path)!r} cannot be read: {why}; name a file that this user may read")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        if not path.stat() or not path.is_file():
+            return "it is not a regular file"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return "" if os.access(path, os.R_OK) else "permission denied"
+
+
+def exit_code(program: str, argv: Sequence[str], work: Callable[[Sequence[str]], int]) -> int:
+    """The exit code of `work(argv)`; 2 and a line per problem on stderr for ConfigError, 0 for HelpRequested.
+
+    `--debug` is taken out of `argv`. With it, or with WHARF_DEBUG in the environment, tracebacks of errors are shown.
+    """
+    words = [word for word in argv if word != _DEBUG_FLAG]
+    token = _debug.set(len(words) < len(argv) or bool(os.environ.get("WHARF_DEBUG")))
+    try:
+        return work(words)
+    except HelpRequested as help_:
+        sys.stdout.write(help_.text)
+        return help_.exit_code
+    except ConfigError as error:
+        sys.stderr.write("".join(f"{program}: {problem}\n" for problem in error.problems))
+        show_traceback()
+        return error.exit_code
+    finally:
+        _debug.reset(token)
+
+
+def show_traceback() -> None:
+    """Print the traceback of the error being handled, if the user asked for it."""
+    if _debug.get():
+        traceback.print_exc()
 
 
 def _environment_file(schema: Schema[C], environ: Mapping[str, str]) -> _Given | None:
@@ -253,7 +311,7 @@ def _parse(
             try:
                 value = spec.parser.parse(text)
             except BadValue as wrong:
-                what = HIDDEN if spec.secret else repr(hide_password(text))
+                what = HIDDEN if spec.secret else repr(hide_password_in_value(text))
                 where = "" if source == f"--{flag}" else f" (from {source})"
                 problems.append(f"--{flag}: {what}{where} {wrong}; allowed: {spec.parser.allowed}")
                 continue

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any, Final, Literal, TextIO
 
-from wharf.common.parsers import hide_password
+from wharf.common.redact import hide_password
 
 Format = Literal["json", "console"]
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from wharf.common.redact import hide_password
+
 T = TypeVar("T")
 
 
 class BadValue(ValueError):
     """A text is not what its parser allows; the message is the rest of the sentence "<text> …"."""
+
+
+def _no_files(_: object) -> Sequence[Path]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Parser(Generic[T]):
     parse: Callable[[str], T]  # raises BadValue
     show: Callable[[T], str] = str
     switch: bool = False  # --flag alone means true; a value must be attached with =
+    files: Callable[[T], Sequence[Path]] = _no_files  # files that must be readable before the program starts
 
 
 # --- durations, Go's notation ---------------------------------------------------------------------------------------
@@ -154,16 +161,23 @@ class Url:
         return f"Url({str(self)!r})"
 
 
-_USERINFO: Final = re.compile(r"(://[^/?#@\s:]*):[^/?#\s]*@")
+def check_login(text: str) -> None:
+    """BadValue if the user or password of a URL holds a character that must be percent-encoded (RFC 3986, 3.2.1).
 
-
-def hide_password(text: str) -> str:
-    """`text` with the password of every URL in it replaced by ***."""
-    return _USERINFO.sub(r"\1:***@", text) if "@" in text else text
+    Everything before the last `@` is taken for the login; a path that holds `@` must therefore spell it %40.
+    """
+    login, at, _ = text.partition("://")[2].rpartition("@")
+    found = next((c for c in login if c in "/?#[]@" or c <= " "), "") if at else ""
+    if found:
+        raise BadValue(
+            f"holds an unescaped {found!r} before its last '@': percent-encode the user and the password "
+            f"({found!r} is %{ord(found):02X})"
+        )
 
 
 def parse_url(text: str, schemes: Sequence[str] = ()) -> Url:
     """Parse an absolute URL, refusing schemes not in `schemes` (empty: any). BadValue otherwise."""
+    check_login(text)
     if any(c <= " " or c == "\x7f" for c in text):
         raise BadValue("is not a URL")
     try:
@@ -186,14 +200,14 @@ def parse_url(text: str, schemes: Sequence[str] = ()) -> Url:
 def check_listen_url(flag: str, url: Url) -> None:
     """A URL to listen on is scheme://host:port with an IP address or localhost for host; ValueError names the flag."""
     if url.port is None:
-        raise ValueError(f"--{flag}: {url.text} needs a port")
+        raise ValueError(f"--{flag}: {url} needs a port")
     if url.path not in ("", "/") or url.query or url.user is not None:
-        raise ValueError(f"--{flag}: {url.text} must be scheme://host:port and nothing more")
+        raise ValueError(f"--{flag}: {url} must be scheme://host:port and nothing more")
     if url.host != "localhost":
         try:
             ip_address(url.host)
         except ValueError:
-            raise ValueError(f"--{flag}: {url.text} must name an IP address or localhost to listen on") from None
+            raise ValueError(f"--{flag}: {url} must name an IP address or localhost to listen on") from None
 
 
 def is_loopback(url: Url) -> bool:
@@ -239,6 +253,7 @@ NUMBER: Final[Parser[float]] = Parser("NUMBER", "a number such as 0.5", _parse_f
 DURATION: Final[Parser[float]] = Parser("DURATION", "100ms, 5s, 1h30m", parse_duration, format_duration)
 SIZE: Final[Parser[int]] = Parser("BYTES", "512, 64KiB, 8GiB", parse_size, format_size)
 PATH: Final[Parser[Path]] = Parser("PATH", "a path", lambda text: Path(text).expanduser())
+FILE: Final[Parser[Path]] = Parser("PATH", "a readable file", PATH.parse, files=lambda path: (path,))
 STRINGS: Final[Parser[tuple[str, ...]]] = Parser(
     "A,B", "texts separated by commas", lambda text: tuple(_non_empty(text)), ",".join
 )

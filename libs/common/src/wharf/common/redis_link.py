@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 from wharf.common.clock import CLOCK, Clock
-from wharf.common.parsers import hide_password
+from wharf.common.redact import hide_password
 
 _TLS_HINT: Final = " (TLS; see rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile in the Redis URL)"
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
-from wharf.common.parsers import Parser, hide_password
+from wharf.common.parsers import Parser
+from wharf.common.redact import HIDDEN, hide_password
 
 C = TypeVar("C", bound="Config")
 V = TypeVar("V")
@@ -18,7 +19,6 @@ D = TypeVar("D")
 
 _OPTION: Final = "wharf.option"
 FILE_FLAG: Final = "config-file"
-HIDDEN: Final = "***"
 
 
 class Config(Protocol):

@@ -115,8 +115,9 @@ cdef class Call(IncomingCall):
 
     @property
     def headers(self):
-        """Regular headers as they came; for plain requests."""
-        return self.header_list()
+        """Regular headers as they came, `:authority` as `host` (RFC 9113, 8.3.1); for plain requests."""
+        cdef list found = self.header_list()
+        return found if self.authority is None else [*found, (b"host", self.authority)]
 
     @property
     def plain_body(self):

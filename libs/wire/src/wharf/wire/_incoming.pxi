@@ -41,7 +41,7 @@ cdef class IncomingCall(Stream):
                 if length != 4 or not _is(value, b"POST", 4):
                     self.method_bytes = PyBytes_FromStringAndSize(<char *>value, length)
             elif name_length == 10 and _is(name, b":authority", 10):
-                pass
+                self.authority = PyBytes_FromStringAndSize(<char *>value, length)
             return 0
         if self.in_trailers:
             return 0

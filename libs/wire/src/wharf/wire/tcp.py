@@ -16,6 +16,14 @@ _NEXT_ADDRESS = 0.25  # seconds a dial may be alone before the next address is t
 AddressInfo = tuple[int, int, int, str, Any]
 
 
+class ListenError(OSError):
+    """A listening socket that cannot be bound; `host` and `port` are those that were asked for."""
+
+    def __init__(self, number: int | None, host: str, port: int, reason: str | None) -> None:
+        super().__init__(number, f"cannot listen on {host}:{port}: {reason}")
+        self.host, self.port, self.reason = host, port, reason or ""
+
+
 def peer_address(name: Any) -> str:
     """A socket's name as text: "127.0.0.1:4711", "[::1]:4711", or "@" for a Unix socket."""
     if isinstance(name, tuple):
@@ -57,7 +65,7 @@ def reset_on_close(sock: Any) -> None:
 
 
 def bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:
-    """A bound, non-blocking socket; an empty host is every address, port 0 any free one. OSError names the address."""
+    """A bound, non-blocking socket; an empty host is every address, port 0 any free one. ListenError."""
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
     sock = socket.socket(family, kind, protocol)
@@ -68,7 +76,7 @@ def bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:
         sock.bind(address)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise ListenError(error.errno, host, port, error.strerror) from error
     sock.setblocking(False)
     return sock
 

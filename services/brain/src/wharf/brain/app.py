@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import uvloop
 from wharf.brain.api.encode import Encoder
@@ -28,24 +28,32 @@ from wharf.brain.api.table import Api, with_tools
 from wharf.brain.api.tasks import Tasks
 from wharf.brain.autocompact import run_autocompact
 from wharf.brain.commands import find_command
-from wharf.brain.config import BrainConfig, exposed, join_warnings, load_config
+from wharf.brain.config import SCHEMA, BrainConfig, join_warnings, load_config
+from wharf.brain.config_rules import exposed
 from wharf.brain.engine.base import EngineError
 from wharf.brain.front import Front, front_for
 from wharf.brain.lone import Lone, Mode
 from wharf.brain.metrics import EventMetrics, HealthMetrics, collect, server_families, store_families, watch_families
 from wharf.brain.pages import http_handler
+from wharf.brain.start_checks import check_start, kept_certificate, with_certificate
 from wharf.brain.store.shapes import RangeOp
 from wharf.brain.tee import Tee
 from wharf.brain.telemetry import trace
 from wharf.brain.watch.hub import Hub
 from wharf.brain.workers.child import Handed, taken
-from wharf.common.config import ConfigError, HelpRequested, Loaded
+from wharf.common.config import ConfigError, Loaded, check_files, exit_code, show_traceback
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry
+from wharf.common.start_errors import listen_error
 from wharf.wire.health import Health, Status
+from wharf.wire.tcp import ListenError
 from wharf.wire.tls import TlsError
 
+if TYPE_CHECKING:
+    from wharf.common.self_signed import KeptCertificate
+
 DRAIN_SECONDS: Final = 5.0
+_RENEWAL_SECONDS: Final = 3600.0  # between looks at the certificate of --auto-tls
 _COLLECT_EVERY: Final = 50_000  # more containers than requests in flight at the busiest hold
 
 _log = get_log("brain")
@@ -57,6 +65,10 @@ def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> i
     handed = taken(argv)
     if handed is not None:
         return _serve(handed.config, handed)
+    return exit_code(SCHEMA.program, argv, lambda words: _run_words(words, environment))
+
+
+def _run_words(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     command = find_command(argv)
     if command is not None:
         run, words = command
@@ -64,15 +76,31 @@ def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> i
     if list(argv[:1]) in (["--version"], ["version"]):
         sys.stdout.write(f"wharf brain, etcd API {SERVER_VERSION}\n")
         return 0
-    try:
-        loaded = load_config(argv, environment)
-    except HelpRequested as help_:
-        sys.stdout.write(help_.text)
-        return help_.exit_code
-    except ConfigError as error:
-        sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
-        return error.exit_code
+    loaded = load_config(argv, environment)
+    check_files(SCHEMA, loaded.config)
+    check_start(loaded.config)
     return _serve(loaded.config, None, loaded)
+
+
+def _with_certificate(config: BrainConfig, down: AsyncExitStack) -> BrainConfig:
+    """`config`, with the certificate of --auto-tls if that is given; it is renewed while this process runs."""
+    kept = kept_certificate(config)
+    if kept is None:
+        return config
+    found = with_certificate(config, kept)
+    renewal = asyncio.create_task(_renew(kept))
+    down.push_async_callback(_cancel, renewal)
+    return found
+
+
+async def _renew(kept: KeptCertificate) -> None:
+    while True:
+        await asyncio.sleep(_RENEWAL_SECONDS)
+        try:
+            if kept.ensure():
+                _log.info("the certificate of --auto-tls was renewed", file=str(kept.cert_file))
+        except OSError as error:
+            _log.error("the certificate of --auto-tls cannot be renewed", file=str(kept.cert_file), reason=str(error))
 
 
 def _serve(config: BrainConfig, handed: Handed | None = None, loaded: Loaded[BrainConfig] | None = None) -> int:
@@ -103,8 +131,12 @@ async def _run(config: BrainConfig, handed: Handed | None) -> int:
             _log.info("stopped before it served")
             await brain.stop()
             return 0
+    except ListenError as error:
+        await brain.stop()
+        raise listen_error(SCHEMA, config, error) from error
     except (EngineError, TlsError, OSError, ValueError) as error:
         _log.error("cannot start", reason=str(error))
+        show_traceback()
         await brain.stop()
         return 1
     _spare_the_collector()
@@ -169,6 +201,7 @@ class Brain:
         config, down = self._config, self._down
         if self._handed is None:
             _check_directory(config)
+            config = self._config = _with_certificate(config, down)
         mode = await _mode(config, self._handed, self._registry, down)
         store = mode.store
         hub = Hub(store, config.progress_interval, config.max_request_bytes)
@@ -288,7 +321,10 @@ def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
 
 
 def _open_log(name: str, outputs: contextlib.ExitStack) -> TextIO:
-    return outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))
+    try:
+        return outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--log-outputs: {name!r}: {error.strerror}; name a file that this user may write") from error
 
 
 def _tell_warnings(loaded: Loaded[BrainConfig]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from wharf.brain.config import Retention
+from wharf.brain.config_rules import Retention
 from wharf.brain.errors import BrainError, Compacted
 from wharf.brain.store.auto_compact import AutoCompaction, ByRevision, Periodic
 from wharf.common.clock import CLOCK, Clock

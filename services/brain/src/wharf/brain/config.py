@@ -15,38 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wharf.brain.config_rules import Retention, check_rules, parse_retention
+from wharf.brain.engine.url import ENGINE_URL
 from wharf.brain.etcd_flags import IGNORED_SWITCHES, IGNORED_VALUES, WITHOUT_MEANING
 from wharf.common.config import Ignored, Loaded, Schema, load, option
 from wharf.common.parsers import (
     BOOLEAN,
     DURATION,
+    FILE,
     PATH,
     STRING,
     STRINGS,
     BadValue,
     Parser,
     Url,
-    check_listen_url,
     choice,
     integer,
-    is_loopback,
-    parse_bool,
-    parse_duration,
     urls,
 )
+from wharf.common.service_urls import NATS_URL, OTLP_ENDPOINT, REDIS_URL
 
 DEFAULT_QUOTA: Final = 2 * 1024**3  # etcd's
 MIN_PROGRESS_INTERVAL: Final = 0.1  # seconds; etcd's floor
 REQUEST_OVERHEAD: Final = 512 * 1024  # what gRPC may receive beyond --max-request-bytes, as etcd has it
-_HOUR: Final = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How much history automatic compaction keeps: `seconds` or `revisions`; both zero: it is off."""
-
-    seconds: float = 0.0
-    revisions: int = 0
 
 
 def _parse_quota(text: str) -> int:
@@ -58,22 +49,16 @@ def _refused(remedy: str) -> Parser[str]:
     """A flag of etcd's that may only be given in its harmless form."""
 
     def parse(text: str) -> str:
-        if text in ("", "false"):
+        if not text:
             return ""
         raise BadValue(remedy)
 
     return Parser("", "nothing", parse)
 
 
-def _refused_switch(remedy: str) -> Parser[bool]:
-    def parse(text: str) -> bool:
-        if parse_bool(text):
-            raise BadValue(remedy)
-        return False
-
-    return Parser("", "false", parse, lambda _: "false", True)
-
-
+_NO_CRL = _refused("is not supported: revocation lists are not checked; issue short-lived certificates")
+_NO_PEER_NAMES = _refused("is not supported: give the nodes a CA of their own as --peer-trusted-ca-file")
+_PEER_NAMES_HELP = "Refused: names in nodes' certificates are not checked, only their CA."
 _LISTEN = urls("http", "https")
 _QUOTA = Parser("BYTES", "a number of bytes; 0: 2 GiB, negative: no quota", _parse_quota)
 _RETENTION = Parser("TEXT", 'a duration ("1h", "30m"; a bare number means hours) or a number of revisions', str)
@@ -86,7 +71,7 @@ class BrainConfig:
     name: str = option(STRING, "default", help="Name of this node.", group="Node")
     data_dir: Path | None = option(PATH, None, help="Directory of the store; <name>.wharf if not given.", group="Node")
     engine: str = option(
-        STRING,
+        ENGINE_URL,
         "",
         help="Where the store keeps its bytes: lmdb:///DIR, postgresql://USER:PASSWORD@HOST,HOST/DATABASE?sslmode=… "
         "(shared by several nodes, needs --redis) or memory: (tests). LMDB in --data-dir if not given.",
@@ -109,22 +94,22 @@ class BrainConfig:
         _LISTEN, (), help="What clients are told as this node's address; the listen URLs if not given.", group="Clients"
     )
     redis: str = option(
-        STRING,
+        REDIS_URL,
         "",
         help="Where the leader's lease is: redis[s]://USER:PASSWORD@HOST:PORT/DB?ssl_ca_certs=FILE.",
         group="Nodes",
     )
     nats: str = option(
-        STRING,
+        NATS_URL,
         "",
         help="Where batches go from the leader to the others: nats://, tls://HOST:PORT,HOST:PORT. Without it they read "
         "the engine's log: correct, and slower.",
         group="Nodes",
     )
-    nats_ca_file: Path | None = option(PATH, None, help="CA of the NATS servers' certificates, PEM.", group="Nodes")
-    nats_cert_file: Path | None = option(PATH, None, help="Client certificate for NATS, PEM.", group="Nodes")
-    nats_key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="Nodes")
-    nats_credentials_file: Path | None = option(PATH, None, help="NATS credentials (.creds).", group="Nodes")
+    nats_ca_file: Path | None = option(FILE, None, help="CA of the NATS servers' certificates, PEM.", group="Nodes")
+    nats_cert_file: Path | None = option(FILE, None, help="Client certificate for NATS, PEM.", group="Nodes")
+    nats_key_file: Path | None = option(FILE, None, help="Its key, PEM.", group="Nodes")
+    nats_credentials_file: Path | None = option(FILE, None, help="NATS credentials (.creds).", group="Nodes")
     listen_peer_urls: tuple[Url, ...] = option(
         _LISTEN,
         _LISTEN.parse("http://localhost:2380"),
@@ -144,11 +129,17 @@ class BrainConfig:
         group="Nodes",
     )
     peer_cert_file: Path | None = option(
-        PATH, None, help="This node's certificate for other nodes, PEM.", group="Nodes"
+        FILE, None, help="This node's certificate for other nodes, PEM.", group="Nodes"
     )
-    peer_key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="Nodes")
+    peer_key_file: Path | None = option(FILE, None, help="Its key, PEM.", group="Nodes")
     peer_trusted_ca_file: Path | None = option(
-        PATH, None, help="CA of the other nodes' certificates, PEM.", group="Nodes"
+        FILE, None, help="CA of the other nodes' certificates, PEM.", group="Nodes"
+    )
+    peer_auto_tls: bool = option(
+        BOOLEAN,
+        False,
+        help="Accepted for a node by itself, which has no peers; refused with --engine postgresql://.",
+        group="Nodes",
     )
     peer_server_name: str = option(STRING, "", help="Name in nodes' certificates, if not the URL's.", group="Nodes")
     peer_client_cert_auth: bool = option(
@@ -191,10 +182,10 @@ class BrainConfig:
         group="Clients",
     )
 
-    cert_file: Path | None = option(PATH, None, help="Server certificate, PEM; reloaded when it changes.", group="TLS")
-    key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="TLS")
+    cert_file: Path | None = option(FILE, None, help="Server certificate, PEM; reloaded when it changes.", group="TLS")
+    key_file: Path | None = option(FILE, None, help="Its key, PEM.", group="TLS")
     trusted_ca_file: Path | None = option(
-        PATH, None, help="CA of client certificates, PEM. With it every client must show a certificate.", group="TLS"
+        FILE, None, help="CA of client certificates, PEM. With it every client must show a certificate.", group="TLS"
     )
     client_cert_auth: bool = option(
         BOOLEAN, False, help="Require client certificates (needs --trusted-ca-file).", group="TLS"
@@ -208,16 +199,26 @@ class BrainConfig:
         choice("", "TLS1.2", "TLS1.3"), "", help="Newest TLS version, if not the newest there is.", group="TLS"
     )
     auto_tls: bool = option(
-        _refused_switch("is not supported: give --cert-file and --key-file"),
+        BOOLEAN,
         False,
-        help="Refused: certificates are not generated.",
+        help="Serve https with a self-signed certificate, kept in the data directory, where --cert-file is not given.",
         group="TLS",
     )
-    client_crl_file: str = option(
-        _refused("is not supported: revocation lists are not checked"),
-        "",
-        help="Refused: revocation lists are not checked.",
-        group="TLS",
+    self_signed_cert_validity: int = option(
+        integer(1, 100), 1, help="Years that the certificate of --auto-tls is valid; renewed before.", group="TLS"
+    )
+    client_crl_file: str = option(_NO_CRL, "", help="Refused: revocation lists are not checked.", group="TLS")
+    peer_crl_file: str = option(_NO_CRL, "", help="Refused: revocation lists are not checked.", group="TLS")
+    peer_cert_allowed_cn: str = option(_NO_PEER_NAMES, "", help=_PEER_NAMES_HELP, group="TLS")
+    peer_cert_allowed_hostname: str = option(_NO_PEER_NAMES, "", help=_PEER_NAMES_HELP, group="TLS")
+    host_whitelist: tuple[str, ...] = option(
+        STRINGS,
+        ("*",),
+        help="Host names that a plain HTTP request (health, metrics, JSON) may name in its Host header; *: any.",
+        group="Clients",
+    )
+    auth_token: str = option(
+        choice("simple"), "simple", help="Kind of the tokens that clients get for a password.", group="Clients"
     )
 
     quota_backend_bytes: int = option(
@@ -244,7 +245,7 @@ class BrainConfig:
         choice("basic", "extensive"), "basic", help="extensive: latency histograms per method too.", group="Telemetry"
     )
     otlp_endpoint: str = option(
-        STRING,
+        OTLP_ENDPOINT,
         "",
         help="OpenTelemetry collector, host:port (OTLP over gRPC).",
         group="Telemetry",
@@ -253,7 +254,9 @@ class BrainConfig:
     enable_distributed_tracing: bool = option(
         BOOLEAN, False, help="Export traces to --distributed-tracing-address.", group="Telemetry"
     )
-    distributed_tracing_address: str = option(STRING, "localhost:4317", help="As --otlp-endpoint.", group="Telemetry")
+    distributed_tracing_address: str = option(
+        OTLP_ENDPOINT, "localhost:4317", help="As --otlp-endpoint.", group="Telemetry"
+    )
     distributed_tracing_service_name: str = option(
         STRING, "wharf-brain", help="Service name in traces.", group="Telemetry"
     )
@@ -268,60 +271,7 @@ class BrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for flag, found in (
-            ("listen-client-urls", self.listen_client_urls),
-            ("listen-metrics-urls", self.listen_metrics_urls),
-        ):
-            for url in found:
-                check_listen_url(flag, url)
-        self._check_nodes()
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("--cert-file and --key-file must be given together")
-        if any(url.scheme == "https" for url in self.listeners) and self.cert_file is None:
-            raise ValueError("an https listen URL needs --cert-file and --key-file")
-        if self.client_cert_auth and self.trusted_ca_file is None:
-            raise ValueError("--client-cert-auth needs --trusted-ca-file")
-        if self.client_cert_allowed_hostname and self.trusted_ca_file is None:
-            raise ValueError("--client-cert-allowed-hostname needs --trusted-ca-file")
-        if self.tls_max_version and self.tls_max_version < self.tls_min_version:
-            raise ValueError("--tls-max-version is older than --tls-min-version")
-        if self.tls_min_version == "TLS1.3" and self.cipher_suites:
-            raise ValueError("--cipher-suites cannot be chosen with TLS1.3 only")
-        for flag, seconds in (
-            ("grpc-keepalive-min-time", self.grpc_keepalive_min_time),
-            ("grpc-keepalive-interval", self.grpc_keepalive_interval),
-            ("grpc-keepalive-timeout", self.grpc_keepalive_timeout),
-            ("watch-progress-notify-interval", self.watch_progress_notify_interval),
-        ):
-            if seconds < 0:
-                raise ValueError(f"--{flag} must not be negative")
-        parse_retention(self.auto_compaction_mode, self.auto_compaction_retention)
-
-    def _check_nodes(self) -> None:
-        if self.replicated and not self.redis:
-            raise ValueError("--engine postgresql:// needs --redis: there it is decided which node leads")
-        if self.redis and not self.replicated:
-            raise ValueError("--redis needs an engine that nodes can share: --engine postgresql://…")
-        if self.nats and not self.replicated:
-            raise ValueError("--nats needs an engine that nodes can share: --engine postgresql://…")
-        if self.workers and not self.engine_url.startswith("lmdb:"):
-            raise ValueError("--workers share an LMDB store; other engines are shared by more nodes instead")
-        if (self.nats_cert_file is None) != (self.nats_key_file is None):
-            raise ValueError("--nats-cert-file and --nats-key-file must be given together")
-        if self.replicated:  # otherwise they are what an etcd had before, and mean nothing
-            urls = (*self.listen_peer_urls, *self.initial_advertise_peer_urls)
-            for url in self.listen_peer_urls:
-                check_listen_url("listen-peer-urls", url)
-            if len({url.scheme for url in urls}) != 1:
-                raise ValueError("--listen-peer-urls and --initial-advertise-peer-urls must all be http or all https")
-            if not self.unsafe_no_peer_tls and (open_ := exposed(self.listen_peer_urls)):
-                raise ValueError(
-                    f"--listen-peer-urls: {', '.join(open_)} lets whoever reaches it write everything: use https with "
-                    "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file (or, on a network that nobody else "
-                    "is in, --unsafe-no-peer-tls)"
-                )
-            if urls[0].scheme == "https" and (self.peer_cert_file is None or self.peer_trusted_ca_file is None):
-                raise ValueError("https peer URLs need --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")
+        check_rules(self)
 
     @property
     def replicated(self) -> bool:
@@ -369,32 +319,6 @@ class BrainConfig:
         return self.otlp_endpoint or (self.distributed_tracing_address if self.enable_distributed_tracing else "")
 
 
-def exposed(found: Sequence[Url]) -> tuple[str, ...]:
-    """Those of these listen URLs that are plain and can be reached from other machines."""
-    return tuple(url.text for url in found if url.scheme == "http" and not is_loopback(url))
-
-
-def parse_retention(mode: str, text: str) -> Retention:
-    """Retention in `mode`: periodic "1h" or bare hours, revision a count; ValueError otherwise."""
-    try:
-        number = integer(0).parse(text)
-    except BadValue:
-        number = -1
-    if mode == "revision":
-        if number < 0:
-            raise ValueError(f"--auto-compaction-retention: {text!r} is not a number of revisions")
-        return Retention(revisions=number)
-    if number >= 0:
-        return Retention(seconds=number * _HOUR)
-    try:
-        seconds = parse_duration(text)
-    except BadValue as wrong:
-        raise ValueError(f"--auto-compaction-retention: {text!r} {wrong}") from None
-    if seconds < 0:
-        raise ValueError("--auto-compaction-retention must not be negative")
-    return Retention(seconds=seconds)
-
-
 SCHEMA: Final = Schema(
     shape=BrainConfig,
     program="wharf brain",
@@ -404,7 +328,8 @@ SCHEMA: Final = Schema(
         *(Ignored(name, WITHOUT_MEANING) for name in IGNORED_VALUES),
         *(Ignored(name, WITHOUT_MEANING, switch=True) for name in IGNORED_SWITCHES),
     ],
-    epilog="Besides the server: `wharf brain snapshot save FILE`, `restore FILE` and `check PATH`, each with --help.",
+    epilog="Besides the server: `wharf brain snapshot save FILE`, `restore FILE`, `check PATH`, `import`, `export` and "
+    "`step-down`, each with --help; `wharf brain help` says what they do.",
     sections={"client-transport-security": "", "peer-transport-security": "peer-"},
 )
 

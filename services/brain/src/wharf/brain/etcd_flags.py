@@ -17,8 +17,7 @@ initial-cluster initial-cluster-state initial-cluster-token discovery discovery-
 discovery-token discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout
 discovery-cert discovery-key discovery-cacert discovery-user discovery-password discovery-proxy discovery-srv
 discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file
-peer-client-cert-file peer-client-key-file peer-crl-file peer-cert-allowed-cn
-peer-cert-allowed-hostname self-signed-cert-validity cors host-whitelist logger log-rotation-config-json auth-token
+peer-client-cert-file peer-client-key-file cors logger log-rotation-config-json
 bcrypt-cost corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
 downgrade-check-time warning-apply-duration warning-unary-request-duration bootstrap-defrag-threshold-megabytes
 max-learners snapshot-catchup-entries feature-gates proxy
@@ -26,7 +25,7 @@ max-learners snapshot-catchup-entries feature-gates proxy
 
 IGNORED_SWITCHES: Final = """
 initial-election-tick-advance socket-reuse-port socket-reuse-address discovery-insecure-transport
-discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote peer-auto-tls
+discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote
 peer-skip-client-san-verification enable-log-rotation enable-pprof enable-grpc-gateway enable-v2 debug
 initial-corrupt-check compact-hash-check-enabled enable-lease-checkpoint enable-lease-checkpoint-persist memory-mlock
 txn-mode-write-with-shared-buffer stop-grpc-service-on-defrag force-new-cluster

@@ -10,6 +10,7 @@ from typing import Final
 
 from wharf.brain.config import BrainConfig
 from wharf.brain.metrics import HandlingTimes, rpc_families
+from wharf.brain.pages import allow_hosts
 from wharf.common.metrics import Family
 from wharf.common.parsers import Url
 from wharf.wire.http import HttpHandler
@@ -31,7 +32,7 @@ class WireFront:
         self._api = GrpcServer(
             {method.path: method for method in methods},
             [client_listener(url, config) for url in config.listen_client_urls],
-            http=pages,
+            http=allow_hosts(pages, config.host_whitelist),
             rpc_limits=RpcLimits(receive_max=config.receive_max),
             limits=connection_limits(config),
             on_start=None if times is None else times.on_start,

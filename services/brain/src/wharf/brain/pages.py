@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from http import HTTPStatus
+
 from wharf.brain.api.health import HealthPages, Page
 from wharf.common.metrics import CONTENT_TYPE, Registry, merged, render
-from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, answer_unserved
+from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, answer_unserved, plain_error
 
 
 def http_handler(health: HealthPages, registry: Registry) -> HttpHandler:
@@ -24,3 +27,30 @@ def http_handler(health: HealthPages, registry: Registry) -> HttpHandler:
         )
 
     return handle
+
+
+def allow_hosts(handler: HttpHandler, hosts: Collection[str]) -> HttpHandler:
+    """`handler` for requests whose Host is one of `hosts`, 421 for the rest; "*" among them: every Host is allowed.
+
+    Against DNS rebinding (CVE-2018-1099): a page of another site can make a browser send requests here under its own
+    name. etcd checks plain HTTP only; here TLS connections are checked too.
+    """
+    if "*" in hosts:
+        return handler
+
+    def handle(request: HttpRequest) -> HttpResponse:
+        host = next((value for name, value in request.headers if name == b"host"), b"").decode("latin-1")
+        if _hostname(host) in hosts:
+            return handler(request)
+        return plain_error(
+            HTTPStatus.MISDIRECTED_REQUEST, "the Host header names a host that --host-whitelist does not allow"
+        )
+
+    return handle
+
+
+def _hostname(host: str) -> str:
+    """The host of a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()

@@ -12,6 +12,7 @@ import gc
 import os
 import resource
 import shutil
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,13 @@ from typing import Final, TextIO
 
 import uvloop
 from wharf.common.clock import CLOCK
-from wharf.common.config import ConfigError, HelpRequested
+from wharf.common.config import ConfigError, check_files, exit_code, show_traceback
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry, process_collector
+from wharf.common.start_errors import listen_error
 from wharf.common.trace import Span
 from wharf.gateway.commands import find_command
-from wharf.gateway.config import GatewayConfig, load_config
+from wharf.gateway.config import SCHEMA, GatewayConfig, load_config
 from wharf.gateway.life.child import Handed, taken
 from wharf.gateway.life.keep import keep
 from wharf.gateway.life.local import Local
@@ -39,6 +41,7 @@ from wharf.gateway.limits.shares_parent import ShareServer
 from wharf.gateway.seen.access_log import AccessLog
 from wharf.gateway.sources.open import check_source, open_home
 from wharf.wire.server import GrpcServer, ListenerConfig
+from wharf.wire.tcp import ListenError
 from wharf.wire.tls import TlsError
 
 READY_LOOK: Final = 0.05  # seconds between looks at readiness, for the line in the log
@@ -53,38 +56,51 @@ def main(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> i
     handed = taken(argv)
     if handed is not None:
         return _serve(handed.config, handed)
+    return exit_code(SCHEMA.program, argv, lambda words: _run_words(words, environment))
+
+
+def _run_words(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     command = find_command(argv)
     if command is not None:
         run, words = command
         return run(words)
+    config = load_config(argv, environment).config
+    check_files(SCHEMA, config)
+    check_source(config)
+    _check_certificate(config)
+    return _serve(config, None)
+
+
+def _check_certificate(config: GatewayConfig) -> None:
+    """ConfigError if the listener's own certificate and key cannot be used together."""
+    cert, key = config.tls_cert_file, config.tls_private_key_file
+    if cert is None or key is None:
+        return
     try:
-        loaded = load_config(argv, environment)
-        check_source(loaded.config)
-    except HelpRequested as help_:
-        sys.stdout.write(help_.text)
-        return help_.exit_code
-    except ConfigError as error:
-        sys.stderr.write("".join(f"wharf gateway: {problem}\n" for problem in error.problems))
-        return error.exit_code
-    return _serve(loaded.config, None)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"--tls-cert-file, --tls-private-key-file: cannot load {cert} with {key}: {error}; give a PEM certificate "
+            "with the unencrypted key it was made for"
+        ) from error
 
 
 def _serve(config: GatewayConfig, handed: Handed | None) -> int:
     setup(config.log_level, "json" if config.log_format == "json" else "console", sys.stderr)
     _allow_many_connections()
     with contextlib.ExitStack() as files:
-        try:
-            stream = _open_access_log(config, files)
-        except OSError as error:
-            _log.error("cannot start", reason=f"the access log cannot be written: {error}")
-            return 1
-        return uvloop.run(_run(config, stream, handed))
+        return uvloop.run(_run(config, _open_access_log(config, files), handed))
 
 
 def _open_access_log(config: GatewayConfig, files: contextlib.ExitStack) -> TextIO:
     if config.access_log is None:
         return sys.stdout
-    return files.enter_context(open(config.access_log, "a", buffering=1, encoding="utf-8", opener=_open_private))
+    try:
+        return files.enter_context(open(config.access_log, "a", buffering=1, encoding="utf-8", opener=_open_private))
+    except OSError as error:
+        raise ConfigError(
+            f"--access-log: {config.access_log}: {error.strerror}; name a file that this user may write"
+        ) from error
 
 
 def _open_private(path: str, flags: int) -> int:
@@ -108,8 +124,11 @@ async def _run(config: GatewayConfig, access: TextIO, handed: Handed | None) -> 
             await instance.begin()
             if handed is None:
                 await _attend(config, instance, metrics, down)
+        except ListenError as error:
+            raise listen_error(SCHEMA, config, error) from error
         except (OSError, TlsError, ValueError) as error:
             _log.error("cannot start", reason=str(error))
+            show_traceback()
             return 1
         if handed is not None:
             await run_worker(handed, instance, metrics, stops.stop)

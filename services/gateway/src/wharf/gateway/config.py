@@ -17,6 +17,7 @@ from typing import Final
 from wharf.common.config import Loaded, Schema, load, option
 from wharf.common.parsers import (
     DURATION,
+    FILE,
     PATH,
     STRING,
     STRINGS,
@@ -28,6 +29,7 @@ from wharf.common.parsers import (
     number,
     urls,
 )
+from wharf.common.service_urls import NATS_URL, OTLP_ENDPOINT, REDIS_URL
 
 _LISTEN = urls("http", "https")
 _NETWORKS = "trusted-proxies"
@@ -72,27 +74,27 @@ class GatewayConfig:
     )
 
     redis: str = option(
-        STRING,
+        REDIS_URL,
         "",
         help="Where instances share limits of scope Global: redis[s]://USER:PASSWORD@HOST:PORT/DB?ssl_ca_certs=FILE. "
         "Without it they are shared by the workers of this instance only.",
         group="Together",
     )
     nats: str = option(
-        STRING, "", help="Where this instance tells how it is: nats://, tls://HOST:PORT,HOST:PORT.", group="Together"
+        NATS_URL, "", help="Where this instance tells how it is: nats://, tls://HOST:PORT,HOST:PORT.", group="Together"
     )
-    nats_ca_file: Path | None = option(PATH, None, help="CA of the NATS servers' certificates, PEM.", group="Together")
-    nats_cert_file: Path | None = option(PATH, None, help="Client certificate for NATS, PEM.", group="Together")
-    nats_key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="Together")
-    nats_credentials_file: Path | None = option(PATH, None, help="NATS credentials (.creds).", group="Together")
+    nats_ca_file: Path | None = option(FILE, None, help="CA of the NATS servers' certificates, PEM.", group="Together")
+    nats_cert_file: Path | None = option(FILE, None, help="Client certificate for NATS, PEM.", group="Together")
+    nats_key_file: Path | None = option(FILE, None, help="Its key, PEM.", group="Together")
+    nats_credentials_file: Path | None = option(FILE, None, help="NATS credentials (.creds).", group="Together")
 
     tls_cert_file: Path | None = option(
-        PATH,
+        FILE,
         None,
         help="Certificate for clusters that bring none, PEM. Without it one is made at each start.",
         group="TLS",
     )
-    tls_private_key_file: Path | None = option(PATH, None, help="Its key, PEM.", group="TLS")
+    tls_private_key_file: Path | None = option(FILE, None, help="Its key, PEM.", group="TLS")
     tls_min_version: str = option(choice("TLS1.2", "TLS1.3"), "TLS1.2", help="Oldest TLS version.", group="TLS")
     trusted_proxies: tuple[str, ...] = option(
         STRINGS, (), help="Networks whose X-Forwarded-For is believed (CIDR).", group="TLS", flag=_NETWORKS
@@ -124,7 +126,7 @@ class GatewayConfig:
         PATH, None, help="File for the access log (one JSON line per request); stdout if not given.", group="Telemetry"
     )
     otlp_endpoint: str = option(
-        STRING,
+        OTLP_ENDPOINT,
         "",
         help="OpenTelemetry collector, host:port (OTLP over gRPC).",
         group="Telemetry",
@@ -146,9 +148,7 @@ class GatewayConfig:
                 check_listen_url(flag, url)
         for url in self.listen:
             if url.scheme == "http" and not is_loopback(url):
-                raise ValueError(
-                    f"--listen: {url.text} would take credentials in the clear from other machines: use https"
-                )
+                raise ValueError(f"--listen: {url} would take credentials in the clear from other machines: use https")
         if any(url.scheme != "http" for url in self.health_listen):
             raise ValueError("--health-listen takes http only: it tells nothing secret")
         for text in self.trusted_proxies:

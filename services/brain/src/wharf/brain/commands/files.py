@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from wharf.brain.commands.running import CommandFailed, run, shown
+from wharf.brain.commands.running import CommandFailed, check_login_flags, load_checked, run, shown
 from wharf.brain.engine import open_engine
-from wharf.common.config import Loaded, Schema, load, option
-from wharf.common.parsers import DURATION, PATH, STRING, Url, integer, url
+from wharf.brain.engine.url import ENGINE_URL
+from wharf.common.config import Loaded, Schema, option
+from wharf.common.parsers import DURATION, FILE, PATH, STRING, Url, integer, url
 
 if TYPE_CHECKING:
     import grpc
@@ -27,17 +28,22 @@ class SaveOptions:
     endpoint: Url = option(
         url("http", "https"), url("http", "https").parse("http://127.0.0.1:2379"), help="A brain (or etcd) to copy."
     )
-    cacert: Path | None = option(PATH, None, help="CA of the server's certificate, PEM.")
-    cert: Path | None = option(PATH, None, help="Client certificate, PEM.")
-    key: Path | None = option(PATH, None, help="Its key, PEM.")
+    cacert: Path | None = option(FILE, None, help="CA of the server's certificate, PEM.")
+    cert: Path | None = option(FILE, None, help="Client certificate, PEM.")
+    key: Path | None = option(FILE, None, help="Its key, PEM.")
+    user: str = option(STRING, "", help="User with the root role, where the server wants a login.")
+    password_file: Path | None = option(FILE, None, help="File that holds the user's password.")
     timeout: float = option(DURATION, 600.0, help="How long the copy may take.")
+
+    def __post_init__(self) -> None:
+        check_login_flags("", self.user, self.password_file, self.cert, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
     data_dir: Path = option(PATH, Path("default.wharf"), help="Directory of the new store; new or empty.")
     engine: str = option(
-        STRING, "", help="Engine of the new store instead of LMDB in --data-dir: postgresql://…; empty."
+        ENGINE_URL, "", help="Engine of the new store instead of LMDB in --data-dir: postgresql://…; empty."
     )
     bump_revision: int = option(
         integer(0),
@@ -75,15 +81,15 @@ _CHECK: Final = Schema(
 
 
 def save(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return run(lambda: _save(load(_SAVE, argv, environment)))
+    return run(lambda: _save(load_checked(_SAVE, argv, environment)))
 
 
 def restore(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return run(lambda: _restore(load(_RESTORE, argv, environment)))
+    return run(lambda: _restore(load_checked(_RESTORE, argv, environment)))
 
 
 def check(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return run(lambda: _check(load(_CHECK, argv, environment)))
+    return run(lambda: _check(load_checked(_CHECK, argv, environment)))
 
 
 def _save(loaded: Loaded[SaveOptions]) -> str:
@@ -119,13 +125,30 @@ def _receive(options: SaveOptions, file: BinaryIO) -> int:
             request_serializer=rpc.SnapshotRequest.SerializeToString,
             response_deserializer=rpc.SnapshotResponse.FromString,
         )
-        for response in call(rpc.SnapshotRequest(), timeout=options.timeout):
+        token = _log_in(options, channel)
+        for response in call(rpc.SnapshotRequest(), timeout=options.timeout, metadata=token):
             body, tail = (tail + response.blob)[:-_CHECKSUM], (tail + response.blob)[-_CHECKSUM:]
             digest.update(body)
             size += file.write(body)
     if digest.digest() != tail:
         raise CommandFailed("the copy arrived damaged: its checksum does not match; try again")
     return size
+
+
+def _log_in(options: SaveOptions, channel: grpc.Channel) -> tuple[tuple[str, str], ...]:
+    """The metadata of a login; empty without a user. grpc.RpcError."""
+    from wharf.brain.api.pb import rpc  # noqa: PLC0415 as above
+
+    if not options.user or options.password_file is None:
+        return ()
+    password = options.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    log_in = channel.unary_unary(
+        "/etcdserverpb.Auth/Authenticate",
+        request_serializer=rpc.AuthenticateRequest.SerializeToString,
+        response_deserializer=rpc.AuthenticateResponse.FromString,
+    )
+    answer = log_in(rpc.AuthenticateRequest(name=options.user, password=password), timeout=options.timeout)
+    return (("token", answer.token),)
 
 
 def _dial(options: SaveOptions) -> grpc.Channel:
@@ -139,7 +162,10 @@ def _dial(options: SaveOptions) -> grpc.Channel:
 
 
 def _status_text(error: grpc.RpcError) -> str:
-    return error.details() or error.code().name if hasattr(error, "details") else str(error)
+    text = error.details() or error.code().name if hasattr(error, "details") else str(error)
+    if "user name is empty" in text:
+        return f"{text}; give --user and --password-file of a user with the root role"
+    return text
 
 
 def _restore(loaded: Loaded[RestoreOptions]) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wharf.brain.commands.running import CommandFailed, interruptible, run, shown
-from wharf.common.config import Schema, load, option
-from wharf.common.parsers import BOOLEAN, DURATION, PATH, STRING, Url, integer, urls
+from wharf.brain.commands.running import CommandFailed, check_login_flags, interruptible, load_checked, run, shown
+from wharf.brain.engine.url import ENGINE_URL
+from wharf.common.config import Schema, option
+from wharf.common.parsers import BOOLEAN, DURATION, FILE, PATH, STRING, Url, integer, urls
 
 if TYPE_CHECKING:
     from wharf.brain.migrate.client import Access
@@ -33,11 +34,11 @@ class MovingOptions:
     source: tuple[Url, ...] = option(
         _URLS, (), help="Endpoints of the etcd (3.4 or newer) or brain to copy; required.", group="Source", flag="from"
     )
-    cacert: Path | None = option(PATH, None, help="CA of the source's certificate, PEM.", group="Source")
-    cert: Path | None = option(PATH, None, help="Client certificate, PEM.", group="Source")
-    key: Path | None = option(PATH, None, help="Its key, PEM.", group="Source")
+    cacert: Path | None = option(FILE, None, help="CA of the source's certificate, PEM.", group="Source")
+    cert: Path | None = option(FILE, None, help="Client certificate, PEM.", group="Source")
+    key: Path | None = option(FILE, None, help="Its key, PEM.", group="Source")
     user: str = option(STRING, "", help="User with the root role, where the source wants a login.", group="Source")
-    password_file: Path | None = option(PATH, None, help="File that holds the user's password.", group="Source")
+    password_file: Path | None = option(FILE, None, help="File that holds the user's password.", group="Source")
 
     follow: bool = option(
         BOOLEAN, True, help="Go on with what is written after the copy was begun, until cut-over.", group="Cut-over"
@@ -55,7 +56,8 @@ class MovingOptions:
     )
 
     def __post_init__(self) -> None:
-        _check_access("", self.source, "from", self.user, self.cert, self.key)
+        _check_endpoints("", self.source, "from")
+        check_login_flags("", self.user, self.password_file, self.cert, self.key)
         if self.quiet <= 0:
             raise ValueError("--quiet must be more than 0")
         if not self.follows and (self.cut_over or self.until_revision):
@@ -70,7 +72,7 @@ class MovingOptions:
 class ImportOptions(MovingOptions):
     data_dir: Path = option(PATH, Path("default.wharf"), help="Directory of the new store.", group="Target")
     engine: str = option(
-        STRING, "", help="Engine of the new store instead of LMDB in --data-dir: postgresql://….", group="Target"
+        ENGINE_URL, "", help="Engine of the new store instead of LMDB in --data-dir: postgresql://….", group="Target"
     )
 
 
@@ -78,11 +80,11 @@ class ImportOptions(MovingOptions):
 class ExportOptions(MovingOptions):
     prefix: str = option(STRING, "", help="Only keys that begin with this.", group="Source")
     to: tuple[Url, ...] = option(_URLS, (), help="Endpoints of the etcd to write to; required.", group="Target")
-    to_cacert: Path | None = option(PATH, None, help="CA of the target's certificate, PEM.", group="Target")
-    to_cert: Path | None = option(PATH, None, help="Client certificate, PEM.", group="Target")
-    to_key: Path | None = option(PATH, None, help="Its key, PEM.", group="Target")
+    to_cacert: Path | None = option(FILE, None, help="CA of the target's certificate, PEM.", group="Target")
+    to_cert: Path | None = option(FILE, None, help="Client certificate, PEM.", group="Target")
+    to_key: Path | None = option(FILE, None, help="Its key, PEM.", group="Target")
     to_user: str = option(STRING, "", help="User with the root role, where the target wants a login.", group="Target")
-    to_password_file: Path | None = option(PATH, None, help="File that holds the user's password.", group="Target")
+    to_password_file: Path | None = option(FILE, None, help="File that holds the user's password.", group="Target")
     force: bool = option(
         BOOLEAN,
         False,
@@ -92,7 +94,8 @@ class ExportOptions(MovingOptions):
 
     def __post_init__(self) -> None:
         MovingOptions.__post_init__(self)
-        _check_access("to-", self.to, "to", self.to_user, self.to_cert, self.to_key)
+        _check_endpoints("to-", self.to, "to")
+        check_login_flags("to-", self.to_user, self.to_password_file, self.to_cert, self.to_key)
 
 
 _STEPS: Final = (
@@ -127,7 +130,7 @@ _EXPORT: Final = Schema(
 
 def import_(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     def work() -> str:
-        config = load(_IMPORT, argv, environment).config
+        config = load_checked(_IMPORT, argv, environment).config
         return _migrate(
             lambda view, stop: _import(config, view, stop),
             "interrupted: the import is unfinished; give the same command again, or remove the target",
@@ -138,7 +141,7 @@ def import_(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def export(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     def work() -> str:
-        config = load(_EXPORT, argv, environment).config
+        config = load_checked(_EXPORT, argv, environment).config
         return _migrate(
             lambda view, stop: _export(config, view, stop),
             "interrupted: the target holds an unfinished copy; begin anew with --force",
@@ -250,14 +253,10 @@ def _warn_of_writers(view: View, revision: int, source: int) -> None:
         )
 
 
-def _check_access(
-    prefix: str, endpoints: tuple[Url, ...], flag: str, user: str, cert: Path | None, key: Path | None
-) -> None:
+def _check_endpoints(prefix: str, endpoints: tuple[Url, ...], flag: str) -> None:
     if not endpoints:
         raise ValueError(f"--{flag} is needed: http://host:2379, or https://, more of them separated by commas")
     if len({url.scheme for url in endpoints}) > 1:
         raise ValueError(f"--{flag}: all endpoints must be http, or all https")
     if any(url.port is None or url.user is not None for url in endpoints):
         raise ValueError(f"--{flag}: an endpoint is scheme://host:port; a login goes into --{prefix}user")
-    if (cert is None) != (key is None):
-        raise ValueError(f"--{prefix}cert and --{prefix}key must be given together")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import member_id_of
-from wharf.brain.commands.running import CommandFailed, run
-from wharf.common.config import Loaded, Schema, load, option
-from wharf.common.parsers import DURATION, PATH, STRING, Url, url
+from wharf.brain.commands.running import CommandFailed, load_checked, run
+from wharf.common.config import Loaded, Schema, option
+from wharf.common.parsers import DURATION, FILE, STRING, Url, url
 
 if TYPE_CHECKING:
     import grpc
@@ -24,9 +24,9 @@ class StepDownOptions:
         _ENDPOINT, _ENDPOINT.parse("http://127.0.0.1:2380"), help="Control port of the node that leads."
     )
     to: str = option(STRING, "", help="Name of the node that shall lead next; whoever is first if not given.")
-    cacert: Path | None = option(PATH, None, help="CA of the nodes' certificates, PEM.")
-    cert: Path | None = option(PATH, None, help="Client certificate, PEM.")
-    key: Path | None = option(PATH, None, help="Its key, PEM.")
+    cacert: Path | None = option(FILE, None, help="CA of the nodes' certificates, PEM.")
+    cert: Path | None = option(FILE, None, help="Client certificate, PEM.")
+    key: Path | None = option(FILE, None, help="Its key, PEM.")
     server_name: str = option(STRING, "", help="Name in the node's certificate, if not the endpoint's.")
     timeout: float = option(DURATION, 30.0, help="How long it may take.")
 
@@ -40,7 +40,7 @@ _STEP_DOWN: Final = Schema(
 
 
 def step_down(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    return run(lambda: _step_down(load(_STEP_DOWN, argv, environment)))
+    return run(lambda: _step_down(load_checked(_STEP_DOWN, argv, environment)))
 
 
 def _step_down(loaded: Loaded[StepDownOptions]) -> str:
@@ -63,9 +63,25 @@ def _step_down(loaded: Loaded[StepDownOptions]) -> str:
                 raise CommandFailed(f"no node called {options.to!r} is in session with {status.name}")
             stub.StepDown(control.StepDownRequest(successor=successor), timeout=options.timeout)
     except grpc.RpcError as error:
-        details = f"{error.code().name} {error.details()}" if isinstance(error, grpc.Call) else str(error)
-        raise CommandFailed(f"{options.endpoint}: {details}") from error
+        raise CommandFailed(f"{options.endpoint}: {_explain(error, options)}") from error
     return f"{status.name} leads no more"
+
+
+def _explain(error: grpc.RpcError, options: StepDownOptions) -> str:
+    import grpc  # noqa: PLC0415 as above
+
+    if not isinstance(error, grpc.Call):
+        return str(error)
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return (
+            "this is not the control port of a node of several; give --endpoint the address of its --listen-peer-urls "
+            "(2380 by default; a node by itself has none)"
+        )
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        tls = "is it running, and are --cacert, --cert, --key those it wants?"
+        plain = "is it running, and does it speak TLS (then --endpoint begins with https://)?"
+        return f"no answer: {tls if options.endpoint.scheme == 'https' else plain}"
+    return f"{error.code().name} {error.details()}"
 
 
 def _dial(options: StepDownOptions) -> grpc.Channel:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from wharf.brain.engine.base import EngineError
-from wharf.common.config import ConfigError, HelpRequested
-from wharf.common.parsers import hide_password
+from wharf.common.config import Config, Loaded, Schema, check_files, load, show_traceback
+from wharf.common.redact import hide_password
+
+C = TypeVar("C", bound=Config)
 
 
 class CommandFailed(Exception):
@@ -30,21 +34,33 @@ def shown(engine: str) -> str:
 
 
 def run(work: Callable[[], str]) -> int:
-    """Do the work and print what it returns; the exit code."""
+    """Do the work and print what it returns; the exit code. ConfigError and HelpRequested pass."""
     try:
         sys.stdout.write(work() + "\n")
-    except HelpRequested as help_:
-        sys.stdout.write(help_.text)
-    except ConfigError as error:
-        sys.stderr.write("".join(f"wharf brain: {problem}\n" for problem in error.problems))
-        return error.exit_code
     except CommandFailed as error:
         sys.stderr.write(f"wharf brain: {error}\n")
+        show_traceback()
         return error.exit_code
     except (EngineError, OSError) as error:
-        sys.stderr.write(f"wharf brain: {error}\n")
+        sys.stderr.write(f"wharf brain: {hide_password(str(error))}\n")
+        show_traceback()
         return 1
     return 0
+
+
+def load_checked(schema: Schema[C], argv: Sequence[str], environment: Mapping[str, str]) -> Loaded[C]:
+    """The command's settings, with every file they name readable. ConfigError, HelpRequested."""
+    loaded = load(schema, argv, environment)
+    check_files(schema, loaded.config)
+    return loaded
+
+
+def check_login_flags(prefix: str, user: str, password_file: Path | None, cert: Path | None, key: Path | None) -> None:
+    """ValueError if flags that belong together are not; `prefix`: what their names begin with."""
+    if bool(user) != (password_file is not None):
+        raise ValueError(f"--{prefix}user and --{prefix}password-file must be given together")
+    if (cert is None) != (key is None):
+        raise ValueError(f"--{prefix}cert and --{prefix}key must be given together")
 
 
 async def interruptible(work: Awaitable[str], on_signal: Callable[[], bool], interrupted: str) -> str:

@@ -17,10 +17,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 from wharf.brain.engine.base import EngineError, EngineFull
+from wharf.brain.engine.url import each_host
 
 log = logging.getLogger(__name__)
 
@@ -269,15 +270,6 @@ async def one_state(connection: Connection) -> AsyncIterator[None]:
     """Everything read inside is of one committed state."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         yield
-
-
-def each_host(url: str) -> list[str]:
-    """A URL of one host for each of the hosts in `url`, in order."""
-    parts = urlsplit(url)
-    login, at, hosts = parts.netloc.rpartition("@")
-    if "," not in hosts:
-        return [url]
-    return [urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in hosts.split(",")]
 
 
 def shown(url: str) -> str:

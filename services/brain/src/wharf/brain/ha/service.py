@@ -30,6 +30,7 @@ from wharf.brain.ha.session import Broken, Leader, Session
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
 from wharf.wire.rpc import UnaryHandler
+from wharf.wire.tcp import ListenError
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,9 @@ class ControlServer:
                 else:
                     ports.append(server.add_secure_port(address, credentials))
             except RuntimeError as error:
-                raise OSError(f"cannot listen on {address} for other nodes: {error}") from error
+                host, _, port = address.rpartition(":")
+                number = int(port) if port.isdecimal() else 0  # none for a Unix socket
+                raise ListenError(None, host.strip("[]"), number, str(error)) from error
         await server.start()
         self._service, self._server, self.ports = service, server, tuple(ports)
 

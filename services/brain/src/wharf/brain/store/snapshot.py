@@ -60,7 +60,13 @@ def check(path: str | Path) -> SnapshotInfo:
     has_digest = path.stat().st_size % ALIGNMENT == DIGEST
     if has_digest:
         _check_digest(path)
-    check_file(path, whole=True)
+    try:
+        check_file(path, whole=True)
+    except EngineCorrupt as error:
+        raise EngineCorrupt(
+            f"{path} is no snapshot of brain, or is damaged: give a file written by `wharf brain snapshot save` or by "
+            "`etcdctl snapshot save` from a brain (for a snapshot of etcd: start etcd on it, then `wharf brain import`)"
+        ) from error
     snapshot = LmdbSnapshot(open_read_only(path))
     try:
         complaints = verify(snapshot)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from wharf.common.log import get_log
+from wharf.common.self_signed import make_self_signed
 from wharf.wire.server_tls import Identity
 
 NAME: Final = ""  # of the identity: no cluster is called so
@@ -56,31 +52,9 @@ class ListenerCertificate:
 
 
 def make_identity(hosts: tuple[str, ...]) -> Identity:
-    """A self-signed certificate for these names, good for a year."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wharf-gateway")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=_DAYS))
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Identity(NAME, certificate.public_bytes(pem), private)
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    """A self-signed certificate for these names, valid for a year."""
+    pair = make_self_signed(hosts, "wharf-gateway", timedelta(days=_DAYS), datetime.now(UTC))
+    return Identity(NAME, pair.certificate, pair.key)
 
 
 def _stamp(path: Path) -> _Stamp:
