@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from wharf.wire.pool import Demand, Life, PoolLimits, Silence, choose, dials_wanted, idle_to_close
+from wharf.wire.pool import Demand, Life, PoolLimits, Silence, dials_wanted, idle_to_close, ranked
 from wharf.wire.tcp import interleave
 
 LIMITS = PoolLimits()
@@ -31,7 +31,8 @@ class Slot:
     ],
 )
 def test_the_fullest_with_room_is_taken_and_of_idle_ones_the_last_used(slots: list[Slot], chosen: int | None) -> None:
-    assert choose(slots) is (None if chosen is None else slots[chosen])
+    best = ranked(slots)[-1:]
+    assert best == ([] if chosen is None else [slots[chosen]])
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,14 @@ def test_the_fullest_with_room_is_taken_and_of_idle_ones_the_last_used(slots: li
         (Demand(waiting=9, dialing=0, open=0, version=0), 1),
         (Demand(waiting=9, dialing=1, open=0, version=0), 0),
         (Demand(waiting=9, dialing=0, open=3, version=2), 1),
-        (Demand(waiting=9, dialing=0, open=8, version=2), 0),
+        (Demand(waiting=9, dialing=0, open=64, version=2), 0),
+        (Demand(waiting=101, dialing=0, open=8, version=2), 2),
+        (Demand(waiting=101, dialing=1, open=8, version=2), 1),
+        (Demand(waiting=1024, dialing=0, open=0, version=0), 1),  # one dial finds the version out
+        (Demand(waiting=1024, dialing=0, open=1, version=2), 4),
+        (Demand(waiting=1024, dialing=3, open=1, version=2), 1),
+        (Demand(waiting=1024, dialing=0, open=62, version=2), 2),
+        (Demand(waiting=3, dialing=0, open=1, version=2, streams=1), 3),
         (Demand(waiting=9, dialing=2, open=5, version=1), 7),
         (Demand(waiting=9, dialing=0, open=1020, version=1), 4),
         (Demand(waiting=1, dialing=5, open=0, version=1), 0),

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from wharf.wire.client_shell import ClientConnection, RequestFailed, Target, open_connection
-from wharf.wire.pool import HTTP1, Demand, PoolLimits, choose, dials_wanted, idle_to_close
+from wharf.wire.pool import HTTP1, Demand, PoolLimits, dials_wanted, idle_to_close, ranked
 from wharf.wire.timers import Ticker, attempt
 from wharf.wire.web import Failure, Fault, Header, Headers, Link, Request
 
@@ -49,7 +49,10 @@ class HttpPool:
         self._connections: set[ClientConnection] = set()
         self._draining: set[ClientConnection] = set()
         self._current: ClientConnection | None = None
+        self._candidates: list[ClientConnection] = []  # had room when they were ranked; the next one is last
+        self.full = False  # no connection had room at the last look, and none has told of room since
         self._version = 0
+        self._streams = 1  # requests that the newest connection takes
         self._dials: set[asyncio.Task[None]] = set()
         self.waiting: deque[asyncio.Future[None]] = deque()
         self._dial_count = self._dial_failures = self._lost = 0
@@ -63,7 +66,9 @@ class HttpPool:
         current = self._current
         if current is not None and (link := current.link) is not None and link.capacity > 0:
             return link  # while it is the current one it is not draining
-        self._current = current = choose(self._connections)
+        if self.full:
+            return None
+        self._current = current = self._next()
         return current.link if current is not None else None
 
     async def connect(self, deadline: float | None = None) -> Link:
@@ -141,8 +146,10 @@ class HttpPool:
         """A connection pumped: somebody who waits may find room on it."""
         if connection.going_away and connection in self._connections:
             self._retire(connection)
-        if self.waiting and connection.capacity > 0:
-            self._wake(connection.capacity)
+        if connection.capacity > 0:
+            self.full = False
+            if self.waiting:
+                self._wake(connection.capacity)
 
     def lost(self, connection: ClientConnection) -> None:
         """A connection is gone."""
@@ -156,6 +163,16 @@ class HttpPool:
         self._dial()
 
     # --- inside
+    def _next(self) -> ClientConnection | None:
+        """The connection for the next request. All are ranked anew only when the last ranking is used up."""
+        for _ in range(2):
+            while self._candidates:
+                if (candidate := self._candidates.pop()).capacity > 0:
+                    return candidate
+            self._candidates = ranked(self._connections)
+        self.full = not self._candidates
+        return None
+
     @property
     def _interval(self) -> float:
         limits = self.limits
@@ -164,7 +181,8 @@ class HttpPool:
     def _dial(self) -> None:
         if self._closed:
             return
-        demand = Demand(len(self.waiting), len(self._dials), len(self._connections), self._version)
+        dialing, found = len(self._dials), len(self._connections)
+        demand = Demand(len(self.waiting), dialing, found, self._version, self._streams)
         for _ in range(dials_wanted(demand, self.limits)):
             self._dial_count += 1
             task = self._loop.create_task(self._open())
@@ -183,7 +201,8 @@ class HttpPool:
             connection.drain()
             return
         self._connections.add(connection)
-        self._version = connection.version
+        self.full = False
+        self._version, self._streams = connection.version, max(1, connection.capacity)
         self.last_failure = None
 
     def _note_failure(self, failure: Failure) -> None:
@@ -245,7 +264,8 @@ class HttpPool:
                 connection.abort()  # without timeouts it would be held for ever
         for connection in idle_to_close(self._connections, now, self.limits):
             self._retire(connection)
-        self._current = choose(self._connections)
+        self._candidates, self.full = ranked(self._connections), False
+        self._current = self._next()
         self._dial()
 
 

@@ -96,6 +96,7 @@ class Owner(Protocol):
     """The pool of a connection."""
 
     waiting: deque[asyncio.Future[None]]
+    full: bool  # it wants to know of the next connection with room
 
     def moved(self, connection: ClientConnection) -> None:
         """Something was received or sent: there may be room again."""
@@ -160,7 +161,7 @@ class ClientConnection(SessionShell):
             if self.draining:
                 self.close()
         owner = self.owner
-        if owner is not None and link.capacity > 0 and not owner.waiting:
+        if owner is not None and link.capacity > 0 and not owner.waiting and not owner.full:
             return  # the usual case, four times a request: nothing that anybody wants to know
         if not self.usable.done() and link.capacity > 0:
             self.usable.set_result(None)

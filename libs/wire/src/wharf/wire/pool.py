@@ -1,11 +1,13 @@
 """Which connection a request takes, when one more is dialled, which are closed. Pure; time is an argument.
 
 A proxy is to hold few connections: requests go to the HTTP/2 connection that has most of them and still has room, so
-that the others empty and close. HTTP/1.1 carries one request a connection, and the one used last is used next.
+that the others empty and close. HTTP/1.1 carries one request a connection, and the one used last is used next. The
+number of connections follows demand, up to `connections_max`; `dials_max` bounds the TLS handshakes at one time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +20,8 @@ HTTP1, HTTP2 = 1, 2
 class PoolLimits:
     """Bounds of one pool; seconds and counts."""
 
-    connections_max: int = 8  # HTTP/2; each carries hundreds of requests
+    connections_max: int = 64  # HTTP/2; kube-apiserver allows 100 requests on each
+    dials_max: int = 4  # HTTP/2 connections dialled at the same time
     http1_connections_max: int = 1024  # one request each, watches included
     pending_max: int = 1024  # requests waiting for a connection; beyond, the upstream is too slow for more
     connect_timeout: float = 5.0  # name, TCP, TLS and HTTP/2 settings together
@@ -58,29 +61,28 @@ class Demand:
     dialing: int
     open: int  # connections that take requests, or could when they are less busy
     version: int  # what the upstream spoke last; 0: not known yet
+    streams: int = 100  # requests that the newest HTTP/2 connection takes at the same time
 
 
-def choose(slots: Iterable[SlotT]) -> SlotT | None:
-    """The connection for the next request, or None: the fullest with room, the idle one used last."""
-    best: SlotT | None = None
-    rank = (-1, 0.0)
-    for slot in slots:
-        if slot.capacity > 0:
-            own = (slot.open_requests, slot.idle_since or 0.0)
-            if best is None or own > rank:
-                best, rank = slot, own
-    return best
+def ranked(slots: Iterable[SlotT]) -> list[SlotT]:
+    """Connections with room, in the reverse order of preference: the fullest is last, of idle ones the last used."""
+    with_room = [slot for slot in slots if slot.capacity > 0]
+    with_room.sort(key=lambda slot: (slot.open_requests, slot.idle_since or 0.0))
+    return with_room
 
 
 def dials_wanted(demand: Demand, limits: PoolLimits) -> int:
     """How many dials to start now.
 
-    An HTTP/2 connection serves everybody who waits, so one dial at a time is enough; an HTTP/1.1 connection serves one.
+    An HTTP/1.1 connection serves one waiting request, an HTTP/2 connection as many as the upstream allows. While the
+    version is unknown, one dial finds it out.
     """
     if demand.version == HTTP1:
-        room = limits.http1_connections_max - demand.open - demand.dialing
-        return max(0, min(demand.waiting - demand.dialing, room))
-    return int(demand.waiting > 0 and demand.dialing == 0 and demand.open < limits.connections_max)
+        needed, most = demand.waiting, limits.http1_connections_max - demand.open
+    else:
+        needed = math.ceil(demand.waiting / demand.streams) if demand.version == HTTP2 else int(demand.waiting > 0)
+        most = min(limits.dials_max, limits.connections_max - demand.open)
+    return max(0, min(needed, most) - demand.dialing)
 
 
 def idle_to_close(slots: Iterable[SlotT], now: float, limits: PoolLimits) -> list[SlotT]:
