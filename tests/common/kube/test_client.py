@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from common.kube.fake_api import FakeApi, Question, item, listing, serving
+from wharf.common.kube import client as kube_client
 from wharf.common.kube.client import KubeClient, StatusError, Unreachable
 from wharf.common.kube.status import encode, failure
 from wharf.wire.client import HttpPool
@@ -246,6 +247,24 @@ def test_a_watch_that_is_cut_is_unreachable_after_what_came() -> None:
             with pytest.raises(Unreachable):
                 await anext(events)
 
+    run(main())
+
+
+def test_a_watch_that_its_server_does_not_end_in_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        api = FakeApi()
+        async with serving(api, "h2") as client:
+            events = client.watch("/x", "7", seconds=0.1)
+            first = asyncio.create_task(anext(events))
+            question = await api.next("GET /x")
+            question.begin()
+            question.event("ADDED", item("a", "8"))
+            await first
+            with pytest.raises(Unreachable, match="does not end in time"):
+                await anext(events)
+            await api.cancelled.wait()
+
+    monkeypatch.setattr(kube_client, "_OVERTIME", 0.1)
     run(main())
 
 

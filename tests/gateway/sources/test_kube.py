@@ -12,7 +12,7 @@ from gateway.api.documents import document, spec
 from wharf.common.kube.client import KubeClient, KubeError, Unreachable
 from wharf.common.kube.list_watch import Objects
 from wharf.gateway.sources.base import ClusterObjects, Reason
-from wharf.gateway.sources.kube import CLUSTERS, KubeSource, Need, secret_need, slices_need
+from wharf.gateway.sources.kube import CLUSTERS, PATIENCE, KubeSource, Need, secret_need, slices_need
 
 Json = dict[str, Any]
 TOKEN = {"token": {"secretRef": {"namespace": "wharf", "name": "token"}}}
@@ -38,10 +38,10 @@ class Watch:
 class Home:
     """A source under way over watches that the test feeds."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self.told: asyncio.Queue[ClusterObjects] = asyncio.Queue()
         self.watches: dict[Need, Watch] = {}
-        self.source = KubeSource(cast(KubeClient, None), self.told.put_nowait, self._make)
+        self.source = KubeSource(cast(KubeClient, None), self.told.put_nowait, self._make, patience)
         self.task = asyncio.create_task(self.source.run())
 
     def _make(self, need: Need, on_set: Callable[[Objects], None], on_failure: Callable[[KubeError], None]) -> Watch:
@@ -69,9 +69,9 @@ class Home:
         assert self.told.empty()
 
 
-def run(scenario: Callable[[Home], Awaitable[None]]) -> None:
+def run(scenario: Callable[[Home], Awaitable[None]], patience: float = PATIENCE) -> None:
     async def all_of_it() -> None:
-        home = Home()
+        home = Home(patience)
         try:
             async with asyncio.timeout(20):
                 await scenario(home)
@@ -117,6 +117,37 @@ def test_a_snapshot_waits_for_the_secrets_it_needs() -> None:
         assert token(await home.told.get()) == b"second"
 
     run(scenario)
+
+
+def test_a_secret_that_is_not_answered_holds_back_only_the_cluster_that_needs_it() -> None:
+    async def scenario(home: Home) -> None:
+        await home.clusters(cluster("blue"), cluster("green"))
+        before = await home.told.get()
+        await home.clusters(cluster("blue", 2, upstream=TOKEN), cluster("green", 2, retry={"attempts": 1}))
+        told = await home.told.get()
+        assert [(one.name, one.generation) for one in told.clusters] == [("blue", 1), ("green", 2)]
+        assert told.clusters[0] == before.clusters[0]
+        assert told.refused == ()
+        await home.clusters(cluster("blue", 2, upstream=TOKEN), cluster("red"))
+        assert [one.name for one in (await home.told.get()).clusters] == ["blue", "red"]
+        await home.secret(token=b"first")
+        assert token(await home.told.get()) == b"first"
+
+    run(scenario)
+
+
+def test_a_new_cluster_whose_secret_is_not_answered_is_refused_after_some_time() -> None:
+    async def scenario(home: Home) -> None:
+        await home.clusters(cluster("blue", upstream=TOKEN), cluster("green"))
+        told = await home.told.get()
+        assert [one.name for one in told.clusters] == ["green"]
+        [refused] = told.refused
+        assert refused.reason is Reason.MATERIAL
+        assert "Secret wharf/token cannot be read: no answer within 0.05 s" in refused.problems[0]
+        await home.secret(token=b"first")
+        assert (await home.told.get()).refused == ()
+
+    run(scenario, patience=0.05)
 
 
 def test_secrets_are_watched_by_name_and_only_while_somebody_refers_to_them() -> None:

@@ -25,6 +25,8 @@ MERGE_PATCH: Final = b"application/merge-patch+json"
 APPLY_PATCH: Final = b"application/apply-patch+yaml"
 _JSON: Final = b"application/json"
 _EVENT_MAX: Final = 16 * 1024 * 1024  # bytes of one watch event: far beyond what a store takes
+_WATCH_BEGINS: Final = 30.0  # seconds until the response head of a watch
+_OVERTIME: Final = 30.0  # seconds by which an apiserver may end a watch too late
 _ERROR_BODY_MAX: Final = 64 * 1024
 _BODY_MAX: Final = 256 * 1024 * 1024  # a page of objects of the largest size that a store takes by default
 _CREATED_MAX: Final = 4 * 1024 * 1024  # one object, or a review: of these many may be under way to a server gone bad
@@ -99,6 +101,7 @@ class KubeClient:
     ) -> AsyncGenerator[tuple[str, Document], None]:
         """(type, object) of each event after a version, bookmarks included, until the apiserver ends the watch.
 
+        The apiserver is asked to end it after `seconds`; if it does not, Unreachable ends it _OVERTIME seconds later.
         StatusError 410: the version is too old, list again. Close the iterator (`contextlib.aclosing`) to stop early.
         """
         query = {
@@ -109,7 +112,8 @@ class KubeClient:
             "labelSelector": labels,
             "fieldSelector": fields,
         }
-        deadline = asyncio.get_running_loop().time() + 30.0
+        began = asyncio.get_running_loop().time()
+        deadline = began + _WATCH_BEGINS
         try:
             pool = self._pool()
             link = pool.ready() or await pool.connect(deadline)
@@ -123,10 +127,15 @@ class KubeClient:
                 await stream.head()
             if request.status != 200:
                 raise StatusError(_status(request.status, await stream.whole(_ERROR_BODY_MAX)))
-            while (line := await stream.line()) is not None:
+            deadline = began + seconds + _OVERTIME
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    line = await stream.line()
+                if line is None:
+                    return
                 yield _event(line)
         except TimeoutError as error:
-            raise Unreachable("the watch does not begin") from error
+            raise Unreachable("the watch does not begin, or does not end in time") from error
         finally:
             if not request.done:
                 request.reset()

@@ -74,6 +74,7 @@ class Entry:
     uid: str = ""
     reason: Reason = Reason.INVALID
     where: str = ""  # file, for messages
+    waits: bool = False  # for what it refers to: until then the version before it counts, and nothing is refused
 
 
 class Assembly:
@@ -111,6 +112,11 @@ class Assembly:
         self, entry: Entry, lookup: Lookup, candidates: dict[str, UpstreamCluster], refused: dict[str, Refused]
     ) -> None:
         reason, problems = entry.reason, entry.problems
+        before = self._good.get(entry.name)
+        if entry.waits:
+            if before is not None:
+                candidates[entry.name] = _renewed(before, lookup)
+            return
         if entry.cluster is not None:
             try:
                 candidates[entry.name] = resolve(entry.cluster, lookup, self._good.get(entry.name))
@@ -118,7 +124,6 @@ class Assembly:
                 reason, problems = Reason.MATERIAL, tuple(f"{_at(entry)}{problem}" for problem in unresolved.problems)
             else:
                 return
-        before = self._good.get(entry.name)
         if before is not None and before.uid == entry.uid:
             candidates[entry.name] = _renewed(before, lookup)
         refused[entry.name] = Refused(entry.name, reason, problems, entry.generation, entry.name in candidates)

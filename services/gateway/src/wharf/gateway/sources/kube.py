@@ -2,14 +2,18 @@
 
 Only what is referred to is asked for: a Role may name the very Secrets. What an object says counts in the order in
 which the watch tells it, so an older state never replaces a newer one; while the API server is away the last state
-stays. A snapshot waits until everything new that it refers to has been read, or could not be.
+stays.
+
+The first snapshot waits until everything that the objects refer to has been read, could not be read, or has kept it
+waiting for PATIENCE seconds. Later an object waits for what it refers to by itself: until then its last version is
+served, and the other objects take effect at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from wharf.common.kube.client import KubeClient, KubeError
@@ -21,6 +25,7 @@ from wharf.gateway.sources.material import describe, find_in, secret_data, secre
 
 CLUSTERS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
+PATIENCE: Final = 10.0  # seconds after which an object that refers to what cannot be read is refused
 Named = tuple[str, str]  # namespace, name
 
 
@@ -45,20 +50,34 @@ MakeWatch = Callable[[Need, Callable[[Objects], None], Callable[[KubeError], Non
 class _Kept:
     """The objects of one need, as last told."""
 
-    def __init__(self, need: Need, make: MakeWatch, news: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, need: Need, make: MakeWatch, news: asyncio.Event, tasks: asyncio.TaskGroup, patience: float
+    ) -> None:
         self.objects: Objects = {}
         self.problem = ""  # why there are none yet
-        self.settled = False  # read once, or refused
+        self.settled = False  # read once, refused, or overdue
         self._news = news
-        self.task = tasks.create_task(make(need, self._on_set, self._on_failure).run())
+        self._task = tasks.create_task(make(need, self._on_set, self._on_failure).run())
+        self._timer = asyncio.get_running_loop().call_later(patience, self._settle, f"no answer within {patience:g} s")
+
+    def stop(self) -> None:
+        """Nothing refers to it any more."""
+        self._timer.cancel()
+        self._task.cancel()
 
     def _on_set(self, objects: Objects) -> None:
+        self._timer.cancel()
         self.objects, self.problem, self.settled = objects, "", True
         self._news.set()
 
     def _on_failure(self, error: KubeError) -> None:
+        self._settle(str(error))
+
+    def _settle(self, problem: str) -> None:
+        """It cannot be read for now."""
         if not self.settled:
-            self.problem, self.settled = str(error), True
+            self._timer.cancel()
+            self.problem, self.settled = problem, True
             self._news.set()
 
 
@@ -66,12 +85,17 @@ class KubeSource:
     """A Source (base.py) over the home cluster's API."""
 
     def __init__(
-        self, client: KubeClient, on_change: Callable[[ClusterObjects], None], make_watch: MakeWatch | None = None
+        self,
+        client: KubeClient,
+        on_change: Callable[[ClusterObjects], None],
+        make_watch: MakeWatch | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self.current = ClusterObjects()
         self._client = client
         self._on_change = on_change
         self._make_watch = make_watch or self._list_watch
+        self._patience = patience
         self._assembly = Assembly()
         self._kept: dict[Need, _Kept] = {}
         self._read: dict[str, Entry] = {}  # by name, as last parsed
@@ -89,10 +113,12 @@ class KubeSource:
                         continue
                     self._read = dict(self._parse(clusters.objects))
                     self._keep_only(self._needs(), news, tasks)
-                    if all(kept.settled for kept in self._kept.values()):
+                    if self.current.synced or all(kept.settled for kept in self._kept.values()):
                         self._publish()
                         self._keep_only(self._needs(), news, tasks)  # what the versions before referred to
         finally:
+            for kept in self._kept.values():
+                kept.stop()
             self._kept.clear()
 
     # --- inside
@@ -103,12 +129,12 @@ class KubeSource:
 
     def _keep(self, need: Need, news: asyncio.Event, tasks: asyncio.TaskGroup) -> _Kept:
         if need not in self._kept:
-            self._kept[need] = _Kept(need, self._make_watch, news, tasks)
+            self._kept[need] = _Kept(need, self._make_watch, news, tasks, self._patience)
         return self._kept[need]
 
     def _keep_only(self, needs: set[Need], news: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         for need in [known for known in self._kept if known not in needs]:
-            self._kept.pop(need).task.cancel()
+            self._kept.pop(need).stop()
         for need in needs:
             self._keep(need, news, tasks)
 
@@ -128,16 +154,23 @@ class KubeSource:
         needs = {Need(CLUSTERS)}
         read = [entry.cluster for entry in self._read.values() if entry.cluster is not None]
         for cluster in (*read, *(one for one in self.current.clusters if one.name in self._read)):
-            needs.update(secret_need(*secret) for secret in secrets_of(cluster))
-            if cluster.service is not None:
-                needs.add(slices_need(cluster.service.namespace, cluster.service.name))
+            needs |= needs_of(cluster)
         return needs
 
     def _publish(self) -> None:
-        snapshot = self._assembly.put_together(self._read.values(), self._lookup, self._slices())
+        entries = [self._entry(entry) for entry in self._read.values()]
+        snapshot = self._assembly.put_together(entries, self._lookup, self._slices())
         if snapshot != self.current:
             self.current = snapshot
             self._on_change(snapshot)
+
+    def _entry(self, entry: Entry) -> Entry:
+        """An object, marked when it waits for what it refers to."""
+        if entry.cluster is None:
+            return entry
+        kept = (self._kept.get(need) for need in needs_of(entry.cluster))
+        waits = any(one is not None and not one.settled for one in kept)
+        return replace(entry, waits=True) if waits else entry
 
     def _slices(self) -> Slices:
         read: Iterable[UpstreamCluster | None] = (entry.cluster for entry in self._read.values())
@@ -159,6 +192,14 @@ class KubeSource:
             return find_in({secret: secret_data(document)} if document is not None else {}, material)
         except ValueError as error:
             raise KeyError(f"{describe(material)}: {error}") from error
+
+
+def needs_of(cluster: UpstreamCluster) -> set[Need]:
+    """What a cluster refers to."""
+    needs = {secret_need(*secret) for secret in secrets_of(cluster)}
+    if cluster.service is not None:
+        needs.add(slices_need(cluster.service.namespace, cluster.service.name))
+    return needs
 
 
 def secret_need(namespace: str, name: str) -> Need:
