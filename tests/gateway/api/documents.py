@@ -68,6 +68,7 @@ FULL = spec(
         "protocol": "HTTP2",
         "serverName": "kubernetes.default.svc",
         "connectionsMax": 4,
+        "watchConnectionsMax": 40,
         "uidHeader": False,
     },
     authentication={
@@ -120,6 +121,7 @@ FULL = spec(
     health={"path": "/livez?verbose", "interval": 1, "timeout": 1, "failures": 3, "successes": 1, "slowStart": 0},
     outliers={"consecutiveFailures": 3, "eject": 5, "ejectMax": 50, "ejectShare": 0.3},
     breaker={"requestsMax": 100, "watchesMax": 1000, "pendingMax": 10},
+    longRunning={"perUserMax": 5000, "perConnectionMax": 0},
     retry={"attempts": 1, "budget": 0.1, "bodyMax": 1024},
     logging={"access": True, "fields": ["verb", "user"], "slowSeconds": 1, "slowListSeconds": 0},
     tracing={"ratio": 0.01},

@@ -96,6 +96,8 @@ def test_every_field_arrives() -> None:
     assert cluster.health == shapes.Health("/livez?verbose", 1, 1, 3, 1, 0)
     assert cluster.outliers == shapes.Outliers(3, 5, 50, 0.3)
     assert cluster.breaker == shapes.Breaker(100, 1000, 10)
+    assert cluster.long_running == shapes.LongRunning(5000, 0)
+    assert (cluster.upstream.connections_max, cluster.upstream.watch_connections_max) == (4, 40)
     assert cluster.retry == shapes.Retry(1, 0.1, 1024)
     assert cluster.logging == shapes.Logging(True, ("verb", "user"), 1, 0)
     assert cluster.tracing == shapes.Tracing(0.01)

@@ -30,6 +30,7 @@ from wire.pki import Authority
 
 Behaviour = Callable[[Exchange], None]
 PATIENCE = 10.0
+STREAMS_MAX = 100  # on one connection to a server; kube-apiserver's default
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -67,6 +68,7 @@ class Pki:
         self.server = self.authority.issue("server", "localhost", "prod", "other")
         self.front_proxy = self.authority.issue("front-proxy-client")
         self.alice = self.authority.issue("alice", organizations=("dev", "ops"))
+        self.bob = self.authority.issue("bob")
         self.mallory = self.other.issue("mallory", organizations=("system:masters",))
 
     @property
@@ -97,6 +99,7 @@ class Server:
         self.ready = True
         self.trusts = True  # the gateway as a front proxy
         self.eager = False  # behaves at the head, before the body is here
+        self.probes = 0
         identity = Identity(
             "server",
             Path(pki.server.cert).read_bytes(),
@@ -110,7 +113,7 @@ class Server:
 
     def _make(self) -> WebServer:
         # kube-apiserver does not count resets; the gateway passes on those of all its clients
-        limits = replace(WEB_LIMITS, resets_burst=1_000_000)
+        limits = replace(WEB_LIMITS, resets_burst=1_000_000, concurrent_streams=STREAMS_MAX)
         return WebServer(self._handle, [WebListener(port=self._port)], tls=self._tls, limits=limits)
 
     async def start(self) -> None:
@@ -135,6 +138,7 @@ class Server:
 
     def _handle(self, exchange: Exchange) -> None:
         if exchange.target == b"/readyz":
+            self.probes += 1
             answer(exchange, b"ok", 200 if self.ready else 500)
             return
         if exchange.target.endswith(b"/selfsubjectreviews"):

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 from gateway.serve.kit import PATIENCE, answer, run, stack, until
-from wharf.gateway.cluster.runtime import STRANGERS_MAX
+from wharf.gateway.limits.upgrade_permits import PERMITS
 from wharf.wire.web import Exchange
 
 NOW = {"interval": 0.1, "timeout": 1.0, "failures": 1}
@@ -105,7 +105,7 @@ def test_edge_08_garbage_tokens_cost_a_cluster_so_many_reviews_at_a_time() -> No
 
 def test_upgrades_of_strangers_cost_a_server_so_many_handshakes_at_a_time() -> None:
     async def main() -> None:
-        async with stack() as made:
+        async with stack(timeouts={"connect": 30}) as made:
             held: list[Exchange] = []
             server = made.servers[0]
             server.behave = held.append
@@ -120,14 +120,14 @@ def test_upgrades_of_strangers_cost_a_server_so_many_handshakes_at_a_time() -> N
                 writer.write(ask + (b"Authorization: Bearer g%d\r\n" % number if number % 2 else b"") + b"\r\n")
                 strangers.append((reader, writer))
             active = made.gateway.handler.active
-            await until(lambda: len(held) == STRANGERS_MAX and len(active) == len(strangers))
+            await until(lambda: len(held) == PERMITS and len(active) == len(strangers))
             context.load_cert_chain(made.pki.alice.cert, made.pki.alice.key)
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", made.port, ssl=context, server_hostname="localhost"
             )
             made.down.callback(writer.transport.abort)
             writer.write(ask + b"\r\n")
-            await until(lambda: len(held) == STRANGERS_MAX + 1, "she does not stand in their queue")
+            await until(lambda: len(held) == PERMITS + 1, "she does not stand in their queue")
             server.behave = lambda exchange: answer(exchange, b"no", 403)
             for exchange in held:
                 answer(exchange, b"no", 403)

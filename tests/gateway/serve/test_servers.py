@@ -12,6 +12,7 @@ import pytest
 from gateway.serve.kit import Server, Stack, answer, run, stack, until
 from gateway.serve.test_streams import EVENT, WATCH, begin
 from wharf.gateway.cluster import registry
+from wharf.gateway.cluster.pools import Traffic
 from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.wire.web import Exchange
 
@@ -349,13 +350,16 @@ def test_a_server_that_does_not_trust_the_gateway_as_a_front_proxy_gets_no_reque
             await made.apply(made.document(health=NOW, upstream=upstream))
             endpoints = made.gateway.registry.runtimes["prod"].members.endpoints
             older = endpoints[1].pools
-            await until(lambda: endpoints[0].pools.vouched.target.server_name == "prod", "new ones are used once tried")
+            await until(
+                lambda: endpoints[0].pools.pool(Traffic.VOUCHED).target.server_name == "prod",
+                "new ones are used once tried",
+            )
             client = made.client(made.pki.alice)
             for _ in range(4):
                 assert (await made.ask(client)).status == 200
             assert endpoints[1].pools is older, "those that were accepted before go on"
             made.servers[1].trusts = True
-            await until(lambda: endpoints[1].pools.vouched.target.server_name == "prod")
+            await until(lambda: endpoints[1].pools.pool(Traffic.VOUCHED).target.server_name == "prod")
 
     run(main())
 

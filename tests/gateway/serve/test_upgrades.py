@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Any
 
 import pytest
 from gateway.serve.kit import Stack, answer, run, stack, until
+from wharf.gateway.limits.upgrade_permits import PERMITS
 from wharf.wire.web import Exchange, Tunnel
 
 EXEC = b"/api/v1/namespaces/a/pods/b/exec?command=sh&stdin=true"
@@ -28,12 +30,15 @@ class Raw:
         made.down.callback(raw.writer.close)
         return raw
 
-    async def ask(self, protocol: bytes, method: bytes, extra: bytes = b"", after: bytes = b"") -> bytes:
-        """The answer's head."""
+    def send(self, protocol: bytes, method: bytes, extra: bytes = b"", after: bytes = b"") -> None:
         self.writer.write(
             method + b" " + EXEC + b" HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: " + protocol
             + b"\r\n" + extra + b"\r\n" + after
         )  # fmt: skip
+
+    async def ask(self, protocol: bytes, method: bytes, extra: bytes = b"", after: bytes = b"") -> bytes:
+        """The answer's head."""
+        self.send(protocol, method, extra, after)
         return await self.reader.readuntil(b"\r\n\r\n")
 
 
@@ -195,5 +200,70 @@ def test_an_unknown_upgrade_is_an_ordinary_request() -> None:
             assert (await raw.ask(b"h2c", b"GET")).startswith(b"HTTP/1.1 200 ")
             names = {name for name, _ in made.servers[0].requests[0].headers}
             assert not names & {b"upgrade", b"connection", b"http2-settings"}
+
+    run(main())
+
+
+def limited(**schema: Any) -> dict[str, Any]:
+    """The parts of a document that limit all requests by one schema."""
+    return {
+        "policies": [{"name": "all", "flowControl": ["all"]}],
+        "flowControl": {"schemas": [{"name": "all", "watchClass": "Same", **schema}]},
+    }
+
+
+async def unauthenticated(made: Stack, number: int) -> list[Raw]:
+    """Upgrades of clients without a credential, sent."""
+    raws = [await Raw.connect(made, certificate=False) for _ in range(number)]
+    for raw in raws:
+        raw.send(b"websocket", b"GET")
+    return raws
+
+
+def test_upgrades_that_wait_for_a_permit_hold_no_place_that_a_watch_needs() -> None:
+    async def main() -> None:
+        async with stack(timeouts={"connect": 1}, **limited(maxInFlight=PERMITS + 1)) as made:
+            held: list[Exchange] = []
+            server, runtime = made.servers[0], made.gateway.registry.runtimes["prod"]
+            server.behave = held.append
+            raws = await unauthenticated(made, PERMITS + 4)
+            await until(lambda: len(held) == PERMITS and len(made.gateway.handler.active) >= PERMITS)
+            [endpoint] = runtime.members.endpoints
+            assert endpoint.long.in_flight == PERMITS
+            assert runtime.limiter.counts()[0].in_flight == PERMITS
+            opened = await made.open(made.client(made.pki.alice), b"/api/v1/pods?watch=1")
+            await until(lambda: len(held) == PERMITS + 1, "the watch has a place")
+            answer(held[-1])
+            await until(lambda: opened.status == 200)
+            heads = [asyncio.create_task(raw.reader.readuntil(b"\r\n\r\n")) for raw in raws]
+            await until(lambda: sum(head.done() for head in heads) == 4, "those that wait are refused in time")
+            for head in heads:
+                if head.done():
+                    assert head.result().startswith(b"HTTP/1.1 429 ")
+                    assert b"retry-after: 1\r\n" in head.result()
+            for exchange in held[:-1]:
+                answer(exchange, b"no", 403)
+            await asyncio.gather(*heads)
+            await until(lambda: not made.gateway.handler.active)
+            assert runtime.upgrade_permits.free == PERMITS
+            assert (endpoint.in_flight, runtime.limiter.counts()[0].in_flight) == (0, 0)
+
+    run(main())
+
+
+def test_upgrades_that_wait_for_flow_control_hold_no_permit() -> None:
+    async def main() -> None:
+        async with stack(**limited(maxInFlight=1, waitSeconds=30)) as made:
+            held: list[Exchange] = []
+            server, runtime = made.servers[0], made.gateway.registry.runtimes["prod"]
+            server.behave = held.append
+            raws = await unauthenticated(made, 4)
+            await until(lambda: runtime.limiter.counts()[0].queued == 3 and len(held) == 1)
+            assert runtime.upgrade_permits.free == PERMITS - 1
+            server.behave = lambda exchange: answer(exchange, b"no", 403)
+            answer(held[0], b"no", 403)
+            for raw in raws:
+                assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 403 ")
+            await until(lambda: runtime.upgrade_permits.free == PERMITS)
 
     run(main())

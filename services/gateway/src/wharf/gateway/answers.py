@@ -15,6 +15,7 @@ from wharf.common.kube.request_shape import RequestInfo
 from wharf.common.kube.status import Status, encode
 from wharf.wire.web import Exchange, Header
 
+USER_BOUND_SECONDS: Final = 10  # Retry-After where a user has too many long-running requests: they last
 HEADER: Final = b"x-wharf-gateway"  # tells an answer of the gateway from a server's; its value is the reason
 _EVENTS: Final = frozenset(("", "events.k8s.io"))
 
@@ -32,6 +33,8 @@ class Reason(Enum):
     DENIED = "denied"
     DENY_ALL = "deny_all"
     LIMITED = "limited"
+    LONG_RUNNING = "long_running"
+    UPGRADES = "upgrades"
     NO_SERVER = "no_server"
     UPSTREAM = "upstream"
     TIMEOUT = "timeout"
@@ -74,6 +77,20 @@ def limited(cluster: str, schema: str, retry_after: int, info: RequestInfo) -> A
     seconds = 0 if is_event(info) else max(1, retry_after)
     text = f"too many requests: flow-control schema {schema} of cluster {cluster} admits no more now"
     return Answer(Reason.LIMITED, kube.too_many_requests(text, seconds))
+
+
+def too_many_long_running(cluster: str, most: int, *, of_connection: bool) -> Answer:
+    """429. A new connection helps at once where the bound is the connection's."""
+    of, remedy = ("one connection", "open another connection") if of_connection else ("one user", "end some of them")
+    text = (
+        f"too many requests: cluster {cluster} admits {most} watches and other long-running requests of {of}: {remedy}"
+    )
+    return Answer(Reason.LONG_RUNNING, kube.too_many_requests(text, 1 if of_connection else USER_BOUND_SECONDS))
+
+
+def too_many_upgrades(cluster: str) -> Answer:
+    text = f"too many upgrades to cluster {cluster} with credentials that no server has accepted yet: try again"
+    return Answer(Reason.UPGRADES, kube.too_many_requests(text, 1))
 
 
 def deny_all(cluster: str) -> Answer:

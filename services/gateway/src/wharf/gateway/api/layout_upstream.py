@@ -39,6 +39,7 @@ from wharf.gateway.api.shapes import (
     Health,
     IdentityMode,
     Logging,
+    LongRunning,
     Outliers,
     Protocol,
     Retry,
@@ -175,7 +176,17 @@ UPSTREAM: Final = Shape(
         Field("protocol", Choice(Protocol), "Auto: HTTP/2 where the server offers it."),
         Field("serverName", DNS_NAME, "Name to ask for (SNI) and to verify.", shown_default="the server's host"),
         Field("insecureSkipVerify", Switch(), "Believes any server certificate. For tests."),
-        Field("connectionsMax", count(1, 1024), "HTTP/2 connections per server and process."),
+        Field(
+            "connectionsMax",
+            count(1, 65_535),
+            "HTTP/2 connections for short requests, per server, process and kind of credential. They are opened on "
+            "demand; a kube-apiserver takes 100 requests on each.",
+        ),
+        Field(
+            "watchConnectionsMax",
+            count(1, 65_535),
+            "The same for watches and other long-running requests, which never use the connections of short ones.",
+        ),
         Field("uidHeader", Switch(), "Sends the user's UID too; off for servers older than 1.22."),
     ),
     Upstream,
@@ -280,6 +291,23 @@ BREAKER: Final = Shape(
         ),
     ),
     Breaker,
+)
+LONG_RUNNING: Final = Shape(
+    (
+        Field(
+            "perUserMax",
+            count(0, 10_000_000),
+            "Long-running requests of one user at the same time, per process. A token that passes through counts as "
+            "a user. Beyond: 429. 0: unlimited.",
+        ),
+        Field(
+            "perConnectionMax",
+            count(0, 1_000_000),
+            "Long-running requests on one client connection at the same time. Beyond: 429, and the client is asked to "
+            "open another connection. 0: unlimited.",
+        ),
+    ),
+    LongRunning,
 )
 RETRY: Final = Shape(
     (

@@ -123,7 +123,8 @@ class Upstream:
     token: Material | None = None  # the gateway's own bearer token
     identity: IdentityMode = IdentityMode.FRONT_PROXY
     protocol: Protocol = Protocol.AUTO
-    connections_max: int = 8  # HTTP/2 connections per server and process
+    connections_max: int = 64  # HTTP/2 connections for short requests, per server, process and kind of credential
+    watch_connections_max: int = 1024  # the same for long-running requests
     uid_header: bool = True  # X-Remote-Uid / Impersonate-Uid; off for servers older than 1.22
 
 
@@ -253,6 +254,14 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class LongRunning:
+    """Bounds of watches, exec and other long-running requests, per process. 0: unlimited."""
+
+    per_user_max: int = 10_000
+    per_connection_max: int = 500  # of one client connection
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     attempts: int = 2  # further servers tried
     budget: float = 0.2  # retries as a share of requests
@@ -302,6 +311,7 @@ class UpstreamCluster:
     health: Health = field(default_factory=Health)
     outliers: Outliers = field(default_factory=Outliers)
     breaker: Breaker = field(default_factory=Breaker)
+    long_running: LongRunning = field(default_factory=LongRunning)
     retry: Retry = field(default_factory=Retry)
     logging: Logging = field(default_factory=Logging)
     tracing: Tracing = field(default_factory=Tracing)

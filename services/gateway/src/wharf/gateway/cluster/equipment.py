@@ -15,7 +15,7 @@ from typing import Final
 from wharf.common.kube.client import KubeClient, StatusError
 from wharf.common.log import get_log
 from wharf.gateway.api.shapes import IdentityMode, UpstreamCluster
-from wharf.gateway.cluster.pools import Credentials, Pools, pool_limits
+from wharf.gateway.cluster.pools import Credentials, Pools, Traffic
 from wharf.gateway.identity import identity_headers
 from wharf.gateway.review import ReviewUnavailable, taken_for
 from wharf.gateway.upstreams.endpoint import Endpoint
@@ -86,7 +86,7 @@ class Equipment:
                 self._close(pools, 0.0)
 
     async def probe(self, endpoint: Endpoint) -> ProbeResult:
-        """One look at a server, over the connections that requests use, or are to use."""
+        """One look at a server, with the credentials that requests use, or are to use."""
         coming = self._coming.get(endpoint)
         if coming is not None:
             result = await self._probe(coming)
@@ -113,14 +113,13 @@ class Equipment:
     # --- inside
     def _limit(self) -> None:
         """Bounds and times of today, for what happens from now on."""
-        limits = pool_limits(self._spec)
         endpoints = (*self._members.endpoints, *self._members.leaving)
         for pools in (*(endpoint.pools for endpoint in endpoints), *self._coming.values()):
-            for pool in pools.all if pools is not None else ():
-                pool.limits = limits
+            if pools is not None:
+                pools.configure(self._spec)
 
     def _make(self, endpoint: Endpoint) -> Pools:
-        return Pools(self._credentials, endpoint.server, pool_limits(self._spec))
+        return Pools(self._credentials, endpoint.server, self._spec)
 
     def _replace(self, endpoint: Endpoint, pools: Pools) -> None:
         before, endpoint.pools = endpoint.pools, pools
@@ -135,7 +134,7 @@ class Equipment:
 
     async def _probe(self, pools: Pools) -> ProbeResult:
         response = await fetch(
-            pools.vouched,
+            pools.pool(Traffic.PROBES),
             b"GET",
             self._spec.health.path.encode(),
             (_USER_AGENT, *self.own_identity),
@@ -163,7 +162,7 @@ class Equipment:
         """Why the gateway must not vouch for anybody here; None: it may."""
         headers, known = identity_headers(OWN_USER, IdentityMode.FRONT_PROXY), pools in self._trusting
         try:
-            name = await taken_for(KubeClient(lambda: pools.vouched, lambda: headers))
+            name = await taken_for(KubeClient(lambda: pools.pool(Traffic.PROBES), lambda: headers))
         except ReviewUnavailable as error:
             cause = error.__cause__
             if isinstance(cause, StatusError) and cause.status.code == 404:

@@ -1,40 +1,79 @@
-"""The connections to one server, apart by what may travel together.
+"""The connections to one server, apart by what may travel together and by what must not wait for each other.
 
 - What the gateway vouches for goes over connections with the gateway's credential.
 - Anonymous requests and tokens that no server has accepted yet go apart: kube-apiserver closes a connection on which a
   request came without a credential, or with a wrong one (a defence against floods), and one client with an expired
   token would keep closing what everybody shares.
 - Tokens never meet the gateway's credential: where that is a certificate, kube-apiserver would look at it first.
+- Long-running requests have connections of their own, so that watches never use up the streams of short requests.
+- Probes have a connection of their own, and so have the gateway's reviews: however busy clients keep a server, it is
+  still seen alive and still asked about tokens and rights.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
+from dataclasses import replace
+from enum import IntEnum
 from typing import Final
 
 from wharf.gateway.api.shapes import Protocol, Server, UpstreamCluster
 from wharf.gateway.authn import Lane
 from wharf.wire.client import HttpPool
-from wharf.wire.client_shell import ProtocolName, Target, client_context
+from wharf.wire.client_shell import ProtocolName, RequestFailed, Target, client_context
 from wharf.wire.pool import PoolLimits
-from wharf.wire.web import Header
+from wharf.wire.web import Failure, Fault, Header
 
 SERVER_HEADER: Final = b"x-wharf-server"
 _PROTOCOLS: dict[Protocol, ProtocolName] = {Protocol.AUTO: "auto", Protocol.HTTP2: "h2", Protocol.HTTP1: "http1"}
 
 
-def pool_limits(cluster: UpstreamCluster) -> PoolLimits:
-    """What an UpstreamCluster says about connections."""
-    timeouts = cluster.timeouts
-    return PoolLimits(
-        connections_max=cluster.upstream.connections_max,
-        pending_max=cluster.breaker.pending_max,
+HTTP1_WATCHES_MAX: Final = 16_384  # connections of a pool of long-running requests; HTTP/1.1 carries one on each
+PROBE_CONNECTIONS_MAX: Final = 2  # the current one, and the next while a server sends the current one away
+REVIEW_CONNECTIONS_MAX: Final = 4  # reviews of either kind are bounded by their reviewers to 64 at the same time
+
+
+class Traffic(IntEnum):
+    """What a pool carries; short and long-running requests of one kind have a pool each."""
+
+    VOUCHED = 0
+    ANONYMOUS = 1
+    TOKENS = 2  # a server has accepted them
+    NEW_TOKENS = 3
+    PROBES = 4
+    REVIEWS = 5
+
+
+_LANES: Final = {
+    Traffic.VOUCHED: Lane.VOUCHED,
+    Traffic.ANONYMOUS: Lane.ANONYMOUS,
+    Traffic.TOKENS: Lane.TOKEN,
+    Traffic.NEW_TOKENS: Lane.TOKEN,
+    Traffic.PROBES: Lane.VOUCHED,
+    Traffic.REVIEWS: Lane.VOUCHED,
+}
+
+
+def pool_limits(
+    cluster: UpstreamCluster, traffic: Traffic = Traffic.VOUCHED, *, long_running: bool = False
+) -> PoolLimits:
+    """What an UpstreamCluster says about connections of one kind."""
+    timeouts, upstream = cluster.timeouts, cluster.upstream
+    limits = PoolLimits(
+        connections_max=upstream.watch_connections_max if long_running else upstream.connections_max,
+        pending_max=cluster.breaker.pending_max or sys.maxsize,
         connect_timeout=timeouts.connect,
         ping_interval=timeouts.ping_interval,
         ping_timeout=timeouts.ping_timeout,
         stall_timeout=timeouts.stall,
     )
+    if long_running:
+        return replace(limits, http1_connections_max=HTTP1_WATCHES_MAX)
+    if traffic is Traffic.PROBES:
+        return replace(limits, connections_max=PROBE_CONNECTIONS_MAX, http1_connections_max=PROBE_CONNECTIONS_MAX)
+    return replace(limits, connections_max=REVIEW_CONNECTIONS_MAX) if traffic is Traffic.REVIEWS else limits
 
 
 class Credentials:
@@ -75,30 +114,37 @@ def _context(cluster: UpstreamCluster, vouching: bool, protocol: ProtocolName) -
 
 
 class Pools:
-    """All pools of one server."""
+    """All pools of one server. Each is made at its first use: most servers see few kinds of traffic."""
 
-    __slots__ = (
-        "_headers",
-        "_server",
-        "anonymous",
-        "authority",
-        "credentials",
-        "new_tokens",
-        "scheme",
-        "tokens",
-        "vouched",
-    )
+    __slots__ = ("_closed", "_cluster", "_headers", "_long", "_server", "_short", "authority", "credentials", "scheme")
 
-    def __init__(self, credentials: Credentials, server: Server, limits: PoolLimits) -> None:
-        self.credentials, self._server = credentials, server
+    def __init__(self, credentials: Credentials, server: Server, cluster: UpstreamCluster) -> None:
+        self.credentials, self._server, self._cluster = credentials, server, cluster
         self._headers = _headers_for(server)
-        vouched = credentials.target(server, Lane.VOUCHED)
-        token = credentials.target(server, Lane.TOKEN)
-        self.vouched = HttpPool(vouched, limits)
-        self.anonymous = HttpPool(credentials.target(server, Lane.ANONYMOUS), limits)
-        self.tokens = HttpPool(token, limits)  # a server has accepted them
-        self.new_tokens = HttpPool(token, limits)
-        self.authority, self.scheme = vouched.authority, vouched.scheme
+        self._short: list[HttpPool | None] = [None] * len(Traffic)
+        self._long: list[HttpPool | None] = [None] * len(Traffic)
+        self._closed = False
+        target = credentials.target(server, Lane.VOUCHED)
+        self.authority, self.scheme = target.authority, target.scheme
+
+    def pool(self, traffic: Traffic, *, long_running: bool = False) -> HttpPool:
+        """The connections for requests of a kind. RequestFailed (FULL) after `close`."""
+        pools = self._long if long_running else self._short
+        found = pools[traffic]
+        if found is None:
+            if self._closed:
+                raise RequestFailed(Failure(Fault.FULL, "the pools are closed"))
+            target = self.credentials.target(self._server, _LANES[traffic])
+            found = pools[traffic] = HttpPool(target, pool_limits(self._cluster, traffic, long_running=long_running))
+        return found
+
+    def configure(self, cluster: UpstreamCluster) -> None:
+        """Bounds and times of a newer version, for what happens from now on."""
+        self._cluster = cluster
+        for long_running, pools in ((False, self._short), (True, self._long)):
+            for traffic, pool in zip(Traffic, pools, strict=True):
+                if pool is not None:
+                    pool.limits = pool_limits(cluster, traffic, long_running=long_running)
 
     def headers_for(self, server: Server) -> tuple[Header, ...]:
         """What an answer says about where it comes from. `server`: as it is called now."""
@@ -110,9 +156,11 @@ class Pools:
         """Where to dial for a connection that is to be upgraded."""
         return self.credentials.target(self._server, lane, upgrade=True)
 
-    @property
-    def all(self) -> tuple[HttpPool, ...]:
-        return (self.vouched, self.anonymous, self.tokens, self.new_tokens)
+    def made(self, *, long_running: bool) -> tuple[HttpPool, ...]:
+        """The pools of short, or of long-running requests that have been used; probes and reviews are short."""
+        return tuple(pool for pool in (self._long if long_running else self._short) if pool is not None)
 
     async def close(self, grace: float = 0.0) -> None:
-        await asyncio.gather(*(pool.close(grace) for pool in self.all))
+        self._closed = True
+        pools = (*self.made(long_running=False), *self.made(long_running=True))
+        await asyncio.gather(*(pool.close(grace) for pool in pools))

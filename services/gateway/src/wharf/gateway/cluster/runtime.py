@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from wharf.common.clock import CLOCK
 from wharf.common.kube.client import KubeClient
@@ -21,11 +21,15 @@ from wharf.common.trace import Span, Tracer
 from wharf.gateway.api.shapes import IdentityMode, Policy, Server, UpstreamCluster
 from wharf.gateway.authn import Authenticator
 from wharf.gateway.cluster.equipment import Equipment, own_headers
+from wharf.gateway.cluster.pools import Pools, Traffic
 from wharf.gateway.cluster.tokens import TokenBook
+from wharf.gateway.limits.bound_log import BoundLog
 from wharf.gateway.limits.bucket import Sharing
 from wharf.gateway.limits.limiter import Limiter
 from wharf.gateway.limits.lists import ListCosts
+from wharf.gateway.limits.long_running import LongRunningCounts
 from wharf.gateway.limits.pacer import Pacer
+from wharf.gateway.limits.upgrade_permits import UpgradePermits
 from wharf.gateway.review import AccessReviewer, TokenReviewer
 from wharf.gateway.route.router import Router
 from wharf.gateway.upstreams.choice import ABLE
@@ -38,8 +42,6 @@ from wharf.wire.client_shell import RequestFailed
 from wharf.wire.web import Failure, Fault, ServedConnection
 
 Slices = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
-
-STRANGERS_MAX: Final = 16  # upgrades at a time of clients that no server has accepted: each costs it a TLS handshake
 
 _log = get_log("gateway.cluster")
 _generations = itertools.count(1)  # of compiled versions, all clusters'
@@ -75,7 +77,9 @@ class ClusterRuntime:
         self.bytes_in = self.bytes_out = 0
         self.budget = Budget(spec.retry.budget, now())
         self.tokens = TokenBook()
-        self.strangers = asyncio.Semaphore(STRANGERS_MAX)
+        self.upgrade_permits = UpgradePermits()
+        self.long_running = LongRunningCounts()
+        self.bound_log = BoundLog(_log, spec.name)
         self._client = KubeClient(self._review_pool, lambda: self._equipment.own_identity)
         self.prober = Prober(self.members, self._equipment.probe)
         self._compile(spec, None)
@@ -151,8 +155,8 @@ class ClusterRuntime:
         """Connections to a server that can be asked a review."""
         for endpoint in self.members.endpoints:
             if endpoint.pools is not None and endpoint.standing(self.now()) in ABLE:
-                pool: HttpPool = endpoint.pools.vouched
-                return pool
+                pools: Pools = endpoint.pools
+                return pools.pool(Traffic.REVIEWS)
         raise RequestFailed(Failure(Fault.UNSENT, f"no server of cluster {self.name} can be asked"))
 
     # --- what requests ask

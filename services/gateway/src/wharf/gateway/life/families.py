@@ -9,6 +9,7 @@ from wharf.common.metrics import Family, Kind, Sample
 from wharf.gateway.upstreams.choice import ABLE
 
 if TYPE_CHECKING:
+    from wharf.gateway.cluster.pools import Pools
     from wharf.gateway.cluster.registry import Registry
     from wharf.gateway.cluster.runtime import ClusterRuntime
     from wharf.gateway.seen.access_log import AccessLog
@@ -38,6 +39,7 @@ def process_families(registry: Registry, server: WebServer, access_log: AccessLo
     table.add("access_log_failed_total", "Lines that could not be written.", "counter", access_log.failed)
     for name, runtime in registry.runtimes.items():
         _cluster(table, name, runtime)
+        _long_running(table, name, runtime)
         _servers(table, name, runtime)
         _limits(table, name, runtime)
     refused = registry.objects.refused
@@ -73,11 +75,32 @@ def _servers(table: _Table, name: str, runtime: ClusterRuntime) -> None:
         table.add("server_ready", "1: it takes requests.", "gauge", float(fit), **labels)
         table.add("server_requests_active", "Short ones.", "gauge", endpoint.short.in_flight, **labels)
         table.add("server_streams_active", "Watches and streams.", "gauge", endpoint.long.in_flight, **labels)
-        stats = [pool.stats for pool in endpoint.pools.all] if endpoint.pools is not None else []
+        if endpoint.pools is not None:
+            _connections(table, endpoint.pools, labels)
+
+
+def _connections(table: _Table, pools: Pools, of: dict[str, str]) -> None:
+    """`use`: connections for short requests (probes and reviews too), or for long-running ones."""
+    for long_running, use in ((False, "short"), (True, "long_running")):
+        stats, labels = [pool.stats for pool in pools.made(long_running=long_running)], of | {"use": use}
         table.add("server_connections", "Open ones.", "gauge", sum(one.connections for one in stats), **labels)
+        waiting, text = sum(one.waiting for one in stats), "Requests that wait for a connection."
+        table.add("server_requests_waiting", text, "gauge", waiting, **labels)
         table.add("server_dials_total", "Connections begun.", "counter", sum(one.dials for one in stats), **labels)
         failed = sum(one.dial_failures for one in stats)
         table.add("server_dials_failed_total", "Connections not had.", "counter", failed, **labels)
+
+
+def _long_running(table: _Table, name: str, runtime: ClusterRuntime) -> None:
+    counts = runtime.long_running
+    table.add("long_running_users", "Users with open long-running requests.", "gauge", counts.users, cluster=name)
+    text = "Open long-running requests of the user that has most."
+    table.add("long_running_user_most", text, "gauge", counts.most, cluster=name)
+    text = "Long-running requests refused because their user, or their client connection, has too many."
+    for bound, number in counts.refused.items():
+        table.add("long_running_refused_total", text, "counter", number, cluster=name, bound=bound.value)
+    text = "Upgrades with credentials that no server has accepted yet, and that wait for a permit."
+    table.add("upgrades_waiting", text, "gauge", runtime.upgrade_permits.waiting, cluster=name)
 
 
 def _limits(table: _Table, name: str, runtime: ClusterRuntime) -> None:

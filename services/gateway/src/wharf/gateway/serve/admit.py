@@ -17,7 +17,9 @@ from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.bearer import hash_token
 from wharf.gateway.cluster.names import parse_authority
 from wharf.gateway.limits.lists import inject_limit, is_unpaged, page_max
+from wharf.gateway.limits.long_running import Bound, long_running_key
 from wharf.gateway.limits.outcome import Refused, Ticket, Who, user_key
+from wharf.gateway.limits.upgrade_permits import PERMITS
 from wharf.gateway.serve.context import ClientContext, Prepared
 from wharf.gateway.serve.dispatch import dispatch
 from wharf.gateway.serve.flight import Flight
@@ -28,7 +30,7 @@ from wharf.gateway.serve.headers import (
     credential_named_by_connection,
 )
 from wharf.gateway.serve.host import Host
-from wharf.gateway.serve.upgrade import upgrade
+from wharf.gateway.serve.upgrade import is_known, needs_permit, upgrade
 from wharf.wire.web import Exchange
 
 if TYPE_CHECKING:
@@ -172,12 +174,64 @@ def _route(flight: Flight) -> None:
         seconds = 0 if answers.is_event(info) else deny.retry_after_seconds
         flight.refuse(answers.denied(deny.status, deny.message, seconds))
         return
+    upgrades = flight.exchange.wants_upgrade and is_known(flight)
+    if (info.long_running or upgrades) and not _count(flight):
+        return
     cost = 1.0
     if policy.lists is not None and info.verb == "list":
         flight.target = inject_limit(info, flight.exchange.target, policy.lists.inject_limit)
         if is_unpaged(info, flight.target or flight.exchange.target, page_max(policy.lists)):
             cost = cluster.costs.cost(policy.lists, info)
-    if policy.flow_control:
+    if upgrades and needs_permit(flight):
+        _later(flight, lambda: _wait_for_permit(flight, cost))
+    else:
+        _control_flow(flight, cost)
+
+
+def _count(flight: Flight) -> bool:
+    """Count a long-running request by its user and its connection; False when it is refused."""
+    cluster, connection = flight.cluster, flight.exchange.connection
+    limits = cluster.spec.long_running
+    key = long_running_key(flight.user, flight.user_key)
+    found = cluster.long_running.take(key, _context(flight).long_running, limits)
+    if not isinstance(found, Bound):
+        flight.counted = found
+        return True
+    of_connection = found is Bound.CONNECTION
+    user = flight.user.name if flight.user.known else "(a token that passes through)"
+    limit = limits.per_connection_max if of_connection else limits.per_user_max
+    cluster.bound_log.note(
+        f"longRunning of a {found.value}", flight.host.now(), limit=limit, user=user, client=connection.peer.address
+    )
+    if of_connection:
+        cast("WebConnection", connection).send_away()
+    flight.refuse(answers.too_many_long_running(cluster.name, limit, of_connection=of_connection))
+    return False
+
+
+async def _wait_for_permit(flight: Flight, cost: float) -> None:
+    """The permit comes first: a request that waits for it holds neither a place of flow control nor one at a server."""
+    permits = flight.cluster.upgrade_permits
+    got = await permits.wait(flight.cluster.spec.timeouts.connect)
+    flight.task = None
+    if not got:
+        _refuse_upgrade(flight)
+        return
+    flight.permit = permits
+    if flight.ended:
+        flight.release_permit()
+        return
+    _control_flow(flight, cost)
+
+
+def _refuse_upgrade(flight: Flight) -> None:
+    cluster = flight.cluster
+    cluster.bound_log.note("upgrades", flight.host.now(), limit=PERMITS, client=flight.exchange.connection.peer.address)
+    flight.refuse(answers.too_many_upgrades(cluster.name))
+
+
+def _control_flow(flight: Flight, cost: float) -> None:
+    if flight.policy.flow_control:
         _limit(flight, cost)
     else:
         _go_on(flight)
@@ -191,6 +245,7 @@ def _limit(flight: Flight, cost: float) -> None:
         _admitted(flight, found)
     else:
         waiting = found
+        flight.release_permit()  # others may go on meanwhile
 
         async def wait() -> None:
             outcome = await cluster.pacer.wait(waiting)
@@ -211,6 +266,12 @@ def _admitted(flight: Flight, outcome: Ticket | Refused) -> None:
     if flight.ended:
         outcome.release(flight.host.now())
         return
+    if needs_permit(flight):  # it was returned while the request waited
+        permits = cluster.upgrade_permits
+        if not permits.take():
+            _refuse_upgrade(flight)
+            return
+        flight.permit = permits
     _go_on(flight)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wharf.gateway.authn import Lane
+from wharf.gateway.limits.long_running import OpenCount
 from wharf.gateway.serve.headers import ClientAddress
 from wharf.gateway.user import User
 from wharf.wire.web import Header
@@ -43,10 +44,11 @@ class Prepared:
 class ClientContext:
     """One per connection, in its `context`."""
 
-    __slots__ = ("_authorization", "_cluster", "_generation", "_prepared", "_until", "address")
+    __slots__ = ("_authorization", "_cluster", "_generation", "_prepared", "_until", "address", "long_running")
 
     def __init__(self, peer: str, proxies: tuple[Network, ...]) -> None:
         self.address = ClientAddress(peer, proxies)
+        self.long_running = OpenCount()  # of this connection
         self._authorization: bytes | None = None
         self._cluster: ClusterRuntime | None = None
         self._generation = 0

@@ -11,7 +11,7 @@ from wharf.gateway import answers
 from wharf.gateway.answers import Reason
 from wharf.gateway.api.shapes import Key
 from wharf.gateway.authn import Lane
-from wharf.gateway.cluster.pools import Pools
+from wharf.gateway.cluster.pools import Pools, Traffic
 from wharf.gateway.limits.lists import is_unpaged, is_whole, page_max
 from wharf.gateway.limits.outcome import Who
 from wharf.gateway.serve.flight import Flight
@@ -84,21 +84,23 @@ def balance_key(flight: Flight) -> str:
 
 
 def pool_for(flight: Flight, endpoint: Endpoint) -> HttpPool:
-    """Connections that carry only requests as trustworthy as this one."""
+    """Connections that carry only requests as trustworthy as this one, and as long."""
     pools: Pools = endpoint.pools
-    lane = flight.lane
-    if lane is Lane.VOUCHED:
-        return pools.vouched
-    if lane is Lane.ANONYMOUS:
-        return pools.anonymous
-    return pools.tokens if flight.cluster.tokens.accepted(flight.token) else pools.new_tokens
+    if flight.lane is Lane.VOUCHED:
+        traffic = Traffic.VOUCHED
+    elif flight.lane is Lane.ANONYMOUS:
+        traffic = Traffic.ANONYMOUS
+    else:
+        traffic = Traffic.TOKENS if flight.cluster.tokens.accepted(flight.token) else Traffic.NEW_TOKENS
+    return pools.pool(traffic, long_running=flight.info.long_running)
 
 
 async def _connect(flight: Flight, endpoint: Endpoint, pool: HttpPool) -> None:
     """Wait for a connection, then send. The client may go meanwhile: then this is cancelled."""
     cluster = flight.cluster
+    deadline = flight.host.now() + cluster.spec.timeouts.connect
     try:
-        link = await pool.connect(flight.host.now() + cluster.spec.timeouts.connect)
+        link = await _connection(flight, endpoint, pool, deadline)
     except RequestFailed as failed:
         flight.task = None
         _failed(flight, endpoint, failed.failure, 0)
@@ -108,6 +110,18 @@ async def _connect(flight: Flight, endpoint: Endpoint, pool: HttpPool) -> None:
         raise
     flight.task = None
     _send(flight, endpoint, link)
+
+
+async def _connection(flight: Flight, endpoint: Endpoint, pool: HttpPool, deadline: float) -> Link:
+    """A connection of `pool`, or of those that replace it while the request waits: their credentials are newer."""
+    while True:
+        pools = endpoint.pools
+        try:
+            return await pool.connect(deadline)
+        except RequestFailed:
+            if endpoint.pools is pools or flight.told is not flight.cluster.identity:
+                raise
+            pool = pool_for(flight, endpoint)
 
 
 def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
@@ -197,6 +211,8 @@ def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -
     cluster, info, relay = flight.cluster, flight.info, flight.relay
     host = flight.host
     finish_attempt(flight, endpoint, failure, status)
+    if failure.fault is Fault.FULL:
+        _note_full(flight, endpoint)
     if flight.exchange.done:
         flight.cancelled()
         return
@@ -216,6 +232,16 @@ def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -
         flight.refuse(answers.timed_out(cluster.name, flight.server_name(endpoint), cluster.spec.timeouts.head))
     else:
         flight.refuse(answers.upstream_failed(cluster.name, flight.server_name(endpoint), failure.fault.value))
+
+
+def _note_full(flight: Flight, endpoint: Endpoint) -> None:
+    """All connections for requests of this kind are taken, and no more may be opened."""
+    upstream = flight.cluster.spec.upstream
+    if flight.info.long_running:
+        bound, limit = "upstream.watchConnectionsMax", upstream.watch_connections_max
+    else:
+        bound, limit = "upstream.connectionsMax", upstream.connections_max
+    flight.cluster.bound_log.note(bound, flight.host.now(), limit=limit, server=endpoint.name)
 
 
 def finish_attempt(flight: Flight, endpoint: Endpoint, failure: Failure | None, status: int) -> None:

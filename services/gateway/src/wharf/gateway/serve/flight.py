@@ -13,7 +13,9 @@ from wharf.common.kube.request_shape import RequestInfo
 from wharf.gateway.answers import Answer, internal, send
 from wharf.gateway.api.shapes import IdentityMode, Policy
 from wharf.gateway.authn import Lane
+from wharf.gateway.limits.long_running import OpenCount
 from wharf.gateway.limits.outcome import FREE, Ticket
+from wharf.gateway.limits.upgrade_permits import UpgradePermits
 from wharf.gateway.seen.access_log import Record
 from wharf.gateway.serve.headers import REQUEST_FILTERS
 from wharf.gateway.upstreams.endpoint import Endpoint
@@ -48,6 +50,8 @@ class Flight:
     user_key: str = ""  # what limits per user and hash keys go by
     policy: Policy = UNROUTED
     ticket: Ticket = FREE
+    counted: OpenCount | None = None  # its user's counter of long-running requests, which counts it
+    permit: UpgradePermits | None = None  # where it has a permit from
     extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
     told: IdentityMode = IdentityMode.FRONT_PROXY  # how `extra` says who asks
     request_filter: HeaderFilter = NOTHING_PRIVATE  # which of the client's go
@@ -105,6 +109,12 @@ class Flight:
         """Whether its client is somebody: by a certificate or a review, or a server has accepted its token."""
         return self.lane is Lane.VOUCHED or (self.lane is Lane.TOKEN and self.cluster.tokens.accepted(self.token))
 
+    def release_permit(self) -> None:
+        """Return the permit for an upgrade, if it holds one."""
+        permits, self.permit = self.permit, None
+        if permits is not None:
+            permits.give()
+
     def server_name(self, endpoint: Endpoint) -> str:
         """As its client may know it: empty, not at all."""
         return endpoint.name if self.knows_servers else ""
@@ -123,6 +133,11 @@ class Flight:
         now = host.now()
         if self.ticket is not FREE:
             self.ticket.release(now)
+        if self.counted is not None:
+            counted, self.counted = self.counted, None
+            self.cluster.long_running.give(counted, self.exchange.connection.context.long_running)
+        if self.permit is not None:
+            self.release_permit()
         if self.place is not None:  # an attempt of which nothing can be told
             place, self.place = self.place, None
             self.cluster.members.finished(place, Outcome.NOTHING, now, self.info.long_running)

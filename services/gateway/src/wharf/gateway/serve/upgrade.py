@@ -6,7 +6,6 @@ Nothing is repeated: behind the same request somebody may already run a command.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Final
 
 from wharf.gateway import answers
@@ -30,6 +29,11 @@ def is_known(flight: Flight) -> bool:
     return wanted == b"websocket" or (wanted.startswith(b"spdy/") and b"," not in wanted)  # no second one behind it
 
 
+def needs_permit(flight: Flight) -> bool:
+    """Whether an upgrade is asked for by a client that no server has accepted, and waits for a permit."""
+    return flight.exchange.wants_upgrade and flight.permit is None and not flight.is_proven and is_known(flight)
+
+
 def upgrade(flight: Flight) -> None:
     """Ask a server for it, or answer why not."""
     if not is_known(flight):
@@ -50,15 +54,14 @@ async def _ask(flight: Flight, endpoint: Endpoint, pools: Pools) -> None:
     ]
     ask = UpgradeAsk(exchange.method, exchange.target, pools.authority, headers)
     try:
-        async with nullcontext() if flight.is_proven else cluster.strangers:
-            await open_upgrade(
-                pools.upgrade_target(flight.lane),
-                ask,
-                on_tunnel=lambda head, tunnel: _switch(flight, endpoint, head, tunnel),
-                on_response=lambda status, head, request: _refused(flight, endpoint, status, head, request),
-                limits=pool_limits(cluster.spec),
-                timeout=cluster.spec.timeouts.connect + cluster.spec.timeouts.head,
-            )
+        await open_upgrade(
+            pools.upgrade_target(flight.lane),
+            ask,
+            on_tunnel=lambda head, tunnel: _switch(flight, endpoint, head, tunnel),
+            on_response=lambda status, head, request: _refused(flight, endpoint, status, head, request),
+            limits=pool_limits(cluster.spec),
+            timeout=cluster.spec.timeouts.connect + cluster.spec.timeouts.head,
+        )
     except RequestFailed as failed:
         flight.task = None
         finish_attempt(flight, endpoint, failed.failure, 0)
@@ -72,6 +75,7 @@ def _switch(flight: Flight, endpoint: Endpoint, head: list[Header], upstream: Tu
     """101: from now on only bytes."""
     exchange, cluster = flight.exchange, flight.cluster
     flight.task = None
+    flight.release_permit()
     if exchange.done:
         upstream.abort()
         give_back(flight, endpoint, 0, None)
@@ -93,6 +97,7 @@ def _switch(flight: Flight, endpoint: Endpoint, head: list[Header], upstream: Tu
 def _refused(flight: Flight, endpoint: Endpoint, status: int, head: list[Header], request: Request) -> None:
     """Any other answer, relayed as it is."""
     flight.task = None
+    flight.release_permit()
     if flight.exchange.done:
         request.reset()
         give_back(flight, endpoint, status, None)
