@@ -64,7 +64,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["up", "--bogus"], "No such option: --bogus"),
         (["bogus"], "No such command 'bogus'"),
         (["up", "--kube-version", "latest"], "'latest' is not a release"),
-        (["up", "--port", "70000"], "less than or equal to 65535"),
+        (["up", "--port", "70000"], "70000 is not a port; allowed: 0 to 65535"),
+        (["up", "--port", "-1"], "-1 is not a port"),
         (["up", "--kube-bin", "/no/such/folder"], "does not exist"),
         (["status", "--output", "xml"], "'xml'"),
     ],
@@ -76,7 +77,9 @@ def test_a_mistyped_command_is_explained(words: list[str], said: str, capsys: py
 
 def test_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"error: nothing is running in {tmp_path}; `wharf up` starts it\n"
+    assert (
+        capsys.readouterr().err == f"error: nothing is running in {tmp_path}; `wharf up --dir {tmp_path}` starts it\n"
+    )
     assert main(["status", "--dir", str(tmp_path), "-o", "json"]) == 1
     assert '"ok": false' in capsys.readouterr().out
     assert main(["down", "--dir", str(tmp_path)]) == 0
@@ -134,3 +137,15 @@ def test_the_shell_completes_commands_and_flags() -> None:
 
     assert complete("wharf st") == ["status"]
     assert complete("wharf up --kube") == ["--kube-version", "--kube-bin"]
+
+
+@pytest.mark.parametrize("command", ["up", "status", "down"])
+def test_no_option_is_cut_on_a_narrow_terminal(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wharf.cli", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert "…" not in done.stdout

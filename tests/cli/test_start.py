@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 from wharf.cli.embedded import start as module
+from wharf.cli.embedded.identity import Identity
 from wharf.cli.embedded.layout import Layout
+from wharf.cli.embedded.plan import Health
 from wharf.cli.embedded.ports import Ports
-from wharf.cli.embedded.start import Start, start
+from wharf.cli.embedded.start import Start, differences, different_releases, start
+from wharf.cli.embedded.state import PartState, SystemState
 from wharf.cli.embedded.system import BINARIES, Binary
+from wharf.cli.errors import CommandError
+from wharf.cli.kube.build import BuildError
 
 
 def umask() -> int:
@@ -48,5 +53,68 @@ def test_programs_are_built_under_the_user_s_umask_and_the_system_s_files_under_
     monkeypatch.setattr(module, "build", build)
     monkeypatch.setattr(module, "run_here", run)
     free = Ports(**dict.fromkeys(Ports.__dataclass_fields__, 0))
-    start(Start(Layout(tmp_path / "system"), free, None, None, False, ""))
+    start(Start(Layout(tmp_path / "system"), free, None, None, False))
     assert seen == {"binaries": 0o022, "certificates": 0o077, "parts": 0o077}
+
+
+def system_state(*parts: tuple[str, str, str, str]) -> SystemState:
+    """name, endpoint, health URL, version of each part."""
+    me = Identity(1, 1, "")
+    return SystemState(
+        me,
+        0.0,
+        "/kubeconfig",
+        tuple(
+            PartState(name, me, "ready", 0.0, endpoint, version, "/log", (), 1.0, Health(health))
+            for name, endpoint, health, version in parts
+        ),
+    )
+
+
+RUNNING = system_state(
+    ("brain", "https://127.0.0.1:12379", "http://127.0.0.1:12381/health", "0.1.0"),
+    ("kube-apiserver", "https://127.0.0.1:26443", "https://127.0.0.1:26443/readyz", "v1.36.3"),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "release", "differs"),
+    [
+        ({}, None, []),
+        ({"brain": 12379, "brain_health": 12381, "apiserver": 26443}, "1.36.3", []),
+        ({"brain": 0}, "v1.36.3", []),
+        ({"brain": 22379}, None, ["--brain-port 22379 is not its brain's (https://127.0.0.1:12379)"]),
+        ({}, "1.35.0", ["its kube-apiserver is v1.36.3, not v1.35.0"]),
+    ],
+)
+def test_what_is_asked_for_explicitly_is_compared_with_a_running_system(
+    asked: dict[str, int], release: str | None, differs: list[str], tmp_path: Path
+) -> None:
+    assert differences(Start(Layout(tmp_path), Ports(**asked), release, None, True), RUNNING) == differs
+
+
+def test_programs_of_different_releases_are_named() -> None:
+    def programs(kubectl: str) -> dict[str, Binary]:
+        return {"kube-apiserver": Binary(Path("a"), "v1.36.3"), "kubectl": Binary(Path("k"), kubectl)}
+
+    assert different_releases(programs("v1.36.0")) == ""
+    found = different_releases(programs("v1.31.14"))
+    assert found == "the programs are of different releases: kube-apiserver v1.36.3, kubectl v1.31.14"
+
+
+def test_programs_that_cannot_be_built_name_the_folder_as_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locate(*_: object, **__: object) -> Path:
+        raise BuildError("no route to the module proxy")
+
+    monkeypatch.setattr(module, "locate", locate)
+    free = Ports(**dict.fromkeys(Ports.__dataclass_fields__, 0))
+    with pytest.raises(CommandError, match=r"with --kube-bin DIR.*no route to the module proxy"):
+        start(Start(Layout(tmp_path / "system"), free, None, None, False))
+
+
+def test_flags_that_find_a_system_again_are_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Layout(tmp_path / "my system").flags == f" --dir '{tmp_path}/my system'"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert Layout(tmp_path / "wharf").flags == ""

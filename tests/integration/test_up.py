@@ -127,7 +127,8 @@ def test_ctrl_c_stops_everything_in_order(system: System) -> None:
         assert len(running) == 1 + len(PARTS), "".join(lines)
         os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
         rest = shell.stderr.read()
-        assert shell.wait(120) == 0
+        assert shell.wait(120) == 130
+    assert rest.splitlines()[-1] == "interrupted"
     assert not [who for who in running if identity.is_alive(who)]
     stopped = [line.split()[1] for line in rest.splitlines() if " stopped in " in line]
     assert sorted(stopped[:3]) == PARTS[2:]

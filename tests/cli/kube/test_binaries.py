@@ -61,6 +61,16 @@ def test_locate_takes_the_folder_and_says_so(tmp_path: Path) -> None:
     assert lines == [f"kubectl 1.30.2: given folder, {ours}"]
 
 
+def test_locate_says_that_the_named_folder_lacks_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    on_path = program(tmp_path / "bin", "kubectl", "Client Version: v1.36.0")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    lines: list[str] = []
+    assert locate("kubectl", folder=given, version="1.36.3", report=lines.append) == on_path
+    assert lines == [f"kubectl 1.36.0: PATH, {on_path}; {given} holds no kubectl"]
+
+
 def test_locate_finds_path_then_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_path = program(tmp_path / "bin", "kubectl", "Client Version: v1.36.0")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

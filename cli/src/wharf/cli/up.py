@@ -34,13 +34,20 @@ def _checked_release(text: str | None) -> str | None:
     return text
 
 
+def _checked_port(number: int) -> int:
+    if not 0 <= number <= 65535:
+        raise typer.BadParameter(f"{number} is not a port; allowed: 0 to 65535")
+    return number
+
+
 DEFAULT_PORTS = Ports()
 
 
 def _port(what: str) -> Any:
     """A port option; typer takes any object as an option's description."""
     panel = "Ports on 127.0.0.1 (0: any free one; environment: WHARF_UP_<FLAG>)"
-    return typer.Option(min=0, max=65535, help=what, metavar="PORT", rich_help_panel=panel, show_envvar=False)
+    # A range given as min and max would take a column of its own and cut the longer names at 80 columns.
+    return typer.Option(callback=_checked_port, help=what, metavar="PORT", rich_help_panel=panel, show_envvar=False)
 
 
 class Output(StrEnum):
@@ -89,8 +96,7 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
         gateway=gateway_port,
         gateway_health=gateway_health_port,
     )
-    suffix = "" if dir is None else f" --dir {dir}"
-    start(Start(_layout(dir), ports, kube_version, kube_bin, detach, suffix))
+    start(Start(_layout(dir), ports, kube_version, kube_bin, detach))
 
 
 def status(
@@ -104,12 +110,12 @@ def status(
         if output is Output.JSON:
             print_document({"ok": False, "supervisor": None, "kubeconfig": None, "parts": []})
             raise typer.Exit(1)
-        raise CommandError(f"nothing is running in {layout.root}; `wharf up` starts it")
+        raise CommandError(f"nothing is running in {layout.root}; `wharf up{layout.flags}` starts it")
     report = inspect(system)
     if output is Output.JSON:
         print_document(as_document(report))
     else:
-        print_report(results(), report)
+        print_report(results(), report, layout.flags)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -123,7 +129,7 @@ def down(dir: Dir = None) -> None:
         progress.line(f"nothing is running in {layout.root}")
         return
     if not take_down(layout, system, progress.line):
-        raise CommandError("some parts did not end; `wharf status` shows them")
+        raise CommandError(f"some parts did not end; `wharf status{layout.flags}` shows them")
     progress.line("wharf is down")
 
 

@@ -111,8 +111,8 @@ def print_up(console: Console, headline: str, parts: Sequence[tuple[str, str, st
         console.print(f"  {escape(step)}", highlight=False, soft_wrap=True)
 
 
-def print_report(console: Console, report: SystemReport) -> None:
-    """`wharf status` for people."""
+def print_report(console: Console, report: SystemReport, flags: str = "") -> None:
+    """`wharf status` for people; `flags`: those with which other commands find this system."""
     now = time.time()
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("PART", "PID", "HEALTH", "SINCE", "VERSION", "ENDPOINT"):
@@ -129,7 +129,8 @@ def print_report(console: Console, report: SystemReport) -> None:
         )
     console.print(table)
     if not report.supervised:
-        console.print("[red]the supervisor is gone[/]; `wharf down` ends what is left", highlight=False)
+        down = escape(f"`wharf down{flags}` ends what is left")
+        console.print(f"[red]the supervisor is gone[/]; {down}", highlight=False, soft_wrap=True)
     for one in report.parts:
         if one.health != OK:
             console.print(f"{one.part.name}: log {escape(one.part.log)}", highlight=False, soft_wrap=True)

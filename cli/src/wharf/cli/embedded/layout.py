@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,11 @@ class Layout:
     """Paths under one root, which is absolute."""
 
     root: Path
+
+    @property
+    def flags(self) -> str:
+        """Flags with which another command finds this system, a space before each; empty for the default place."""
+        return "" if self.root == default_root() else f" --dir {shlex.quote(str(self.root))}"
 
     @property
     def kubeconfig(self) -> Path:

@@ -11,6 +11,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from typing import Final
 
 from wharf.cli.embedded import events
 from wharf.cli.embedded.events import Event
@@ -20,10 +21,11 @@ from wharf.cli.embedded.supervisor import Supervisor
 from wharf.common.log import setup
 
 Report = Callable[[Event], None]
+INTERRUPTED: Final = 130  # as a shell reports a death by SIGINT
 
 
 def run_here(layout: Layout, parts: list[Part], report: Report) -> int:
-    """Supervise in this process until Ctrl-C, SIGTERM or SIGHUP; the exit code."""
+    """Supervise in this process until Ctrl-C, SIGTERM or SIGHUP; the exit code, INTERRUPTED after Ctrl-C."""
     with open(os.open(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
         setup("info", "console", log)
         return asyncio.run(_supervise(layout, parts, report))
@@ -31,9 +33,16 @@ def run_here(layout: Layout, parts: list[Part], report: Report) -> int:
 
 async def _supervise(layout: Layout, parts: list[Part], report: Report) -> int:
     supervisor = Supervisor(layout, parts, report)
+    first: list[int] = []
+
+    def stop(number: int) -> None:
+        first.append(number)
+        supervisor.stop()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
-    return await supervisor.run()
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    code = await supervisor.run()
+    return INTERRUPTED if code == 0 and first[:1] == [signal.SIGINT] else code
 
 
 def run_detached(layout: Layout, parts: list[Part], report: Report) -> int:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from wharf.cli.embedded import events, identity, state
 from wharf.cli.embedded.events import Event
 from wharf.cli.embedded.inspect import inspect
 from wharf.cli.embedded.layout import Layout
 from wharf.cli.embedded.plan import Part
-from wharf.cli.embedded.ports import Ports, conflicts
-from wharf.cli.embedded.run import run_detached, run_here
+from wharf.cli.embedded.ports import APISERVER, Ports, conflicts
+from wharf.cli.embedded.run import INTERRUPTED, run_detached, run_here
+from wharf.cli.embedded.state import SystemState
 from wharf.cli.embedded.system import BINARIES, Binary, build
 from wharf.cli.errors import CommandError
 from wharf.cli.kube.binaries import locate, tell_version
@@ -36,7 +39,6 @@ class Start:
     kube_version: str | None
     kube_bin: Path | None
     detach: bool
-    suffix: str  # flags with which other commands find this system
 
 
 def start(asked: Start) -> None:
@@ -44,7 +46,7 @@ def start(asked: Start) -> None:
     progress = Progress(Terminal(stderr=True))
     layout = asked.layout
     layout.make()
-    if not _claim(layout, again_is_fine=asked.detach):
+    if not _claim(asked):
         return
     ports = asked.ports.chosen()
     if problems := conflicts(ports.table()):
@@ -56,15 +58,18 @@ def start(asked: Start) -> None:
     parts = build(layout, ports, binaries)
     at_hand = str(binaries["kubectl"].path)
     kubectl = "kubectl" if shutil.which("kubectl") == at_hand else at_hand
-    view = _View(parts, next_steps(layout.kubeconfig, kubectl, asked.suffix), asked.detach, progress)
+    view = _View(parts, next_steps(layout.kubeconfig, kubectl, layout.flags), asked.detach, progress)
     try:
         code = (run_detached if asked.detach else run_here)(layout, parts, view.on_event)
     finally:
         progress.close()
     if view.failure:
         raise CommandError(view.failure)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
     if code:
-        raise CommandError(f"every part has ended; `wharf status` says how, logs are in {layout.log('*').parent}")
+        status = f"`wharf status{layout.flags}` says how"
+        raise CommandError(f"every part has ended; {status}, logs are in {layout.log('*').parent}")
 
 
 class _View:
@@ -88,28 +93,52 @@ class _View:
                 self._progress.line("\nCtrl-C stops it.")
 
 
-def _claim(layout: Layout, again_is_fine: bool) -> bool:
+def _claim(asked: Start) -> bool:
     """Take the directory for this run, for as long as this process or the supervisor forked from it lives.
 
-    False when a system that is well runs there already and the caller only wanted one to run.
+    False when a system that is well and as asked for runs there already and the caller only wanted one to run.
     """
+    layout = asked.layout
     system = state.load(layout.state)
     if layout.claim() is None:
-        report = inspect(system) if again_is_fine and system is not None else None
-        if report is not None and report.ok:
+        report = inspect(system) if asked.detach and system is not None else None
+        differs = [] if report is None else differences(asked, report.system)
+        if report is not None and report.ok and not differs:
             console = results()
             console.print("[bold green]wharf is up already[/]")
-            print_report(console, report)
+            print_report(console, report, layout.flags)
             return False
-        raise CommandError(
-            f"a system is running in {layout.root} already; `wharf status` shows it, `wharf down` ends it"
-        )
+        running = f"a system is running in {layout.root} already" + "".join(f"; {one}" for one in differs)
+        raise CommandError(f"{running}; `wharf status{layout.flags}` shows it, `wharf down{layout.flags}` ends it")
     left = [part for part in system.parts if identity.is_alive(part.who)] if system is not None else []
     if left:
         names = ", ".join(f"{part.name} (pid {part.who.pid})" for part in left)
-        raise CommandError(f"{names} of an earlier run still live without a supervisor; `wharf down` ends them")
+        ends = f"`wharf down{layout.flags}` ends them"
+        raise CommandError(f"{names} of an earlier run still live without a supervisor; {ends}")
     layout.state.unlink(missing_ok=True)
     return True
+
+
+def differences(asked: Start, running: SystemState) -> list[str]:
+    """What was asked for explicitly and is not how the running system is."""
+    usual = {port.flag: port.number for port in Ports().table()}
+    parts = {part.name: part for part in running.parts}
+    found = []
+    for port in asked.ports.table():
+        part = parts.get(port.part)
+        if part is None or port.number in (0, usual[port.flag]):
+            continue
+        if port.number not in (_port_of(part.endpoint), _port_of(part.health.url)):
+            found.append(f"{port.flag} {port.number} is not its {port.part}'s ({part.endpoint})")
+    apiserver = parts.get(APISERVER)
+    wanted = asked.kube_version and f"v{asked.kube_version.removeprefix('v')}"
+    if wanted and apiserver is not None and apiserver.version != wanted:
+        found.append(f"its kube-apiserver is {apiserver.version}, not {wanted}")
+    return found
+
+
+def _port_of(url: str) -> int | None:
+    return urlsplit(url).port
 
 
 def _binaries(folder: Path | None, version: str | None, progress: Progress) -> dict[str, Binary]:
@@ -118,7 +147,21 @@ def _binaries(folder: Path | None, version: str | None, progress: Progress) -> d
         try:
             path = locate(name, folder=folder, version=version, report=progress.line)
         except (BuildError, GoMissingError, ReleaseError) as error:
-            raise CommandError(str(error)) from error
+            programs = ", ".join(BINARIES)
+            raise CommandError(
+                f"{name} is not at hand and cannot be built here; give a folder that holds {programs} with --kube-bin "
+                f"DIR, or let this machine reach a Go module proxy. The build said: {error}"
+            ) from error
         told = version_in(path.parent.name) or tell_version(recipe(name), path)
         found[name] = Binary(path, f"v{told}" if told else "unknown version")
+    if mixed := different_releases(found):
+        progress.line(f"warning: {mixed}; give all of them in --kube-bin, or --kube-version")
     return found
+
+
+def different_releases(binaries: Mapping[str, Binary]) -> str:
+    """Says that the programs are not all of one Kubernetes minor release; empty if they are."""
+    minors = {binary.version.rpartition(".")[0] for binary in binaries.values()}
+    if len(minors) == 1:
+        return ""
+    return "the programs are of different releases: " + ", ".join(f"{n} {b.version}" for n, b in binaries.items())

@@ -60,9 +60,12 @@ class Choice:
         return told + "".join(f"; {reason}" for reason in self.passed_over)
 
 
-def choose(name: str, wanted: str | None, candidates: Iterable[Found]) -> Choice:
-    """Take the first candidate that may be used; none left means build. Without a wanted version any will do."""
-    passed_over: list[str] = []
+def choose(name: str, wanted: str | None, candidates: Iterable[Found], missing_in: Path | None = None) -> Choice:
+    """Take the first candidate that may be used; none left means build. Without a wanted version any will do.
+
+    `missing_in`: the folder that the caller named and that does not hold the program.
+    """
+    passed_over = [] if missing_in is None else [f"{missing_in} holds no {name}"]
     for candidate in candidates:
         if candidate.origin is Origin.GIVEN or wanted is None or _same_minor(candidate.version, wanted):
             return Choice(name, wanted, candidate, tuple(passed_over))
@@ -101,7 +104,8 @@ def locate(
     """The path of a program that can be run, building it if no source has it. `report` gets one line per decision."""
     tool = recipe(name)
     wanted = wanted_version(tool, version)
-    choice = choose(name, wanted, _candidates(tool, wanted, folder, search_path))
+    missing_in = folder if folder is not None and not _executable(folder / tool.name) else None
+    choice = choose(name, wanted, _candidates(tool, wanted, folder, search_path), missing_in)
     report(choice.describe())
     if choice.found is not None:
         return choice.found.path
