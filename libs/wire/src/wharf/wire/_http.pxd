@@ -48,7 +48,7 @@ cdef class HttpServerStream(HttpStream):
     cdef HttpClientStream source
     cdef object last_word
     cdef uint64_t marked_bytes
-    cdef double marked_at
+    cdef double marked_at, patience
     cdef public object on_cancel, on_complete, context
 
     cdef int refuse(self, int status) except -1
@@ -80,6 +80,7 @@ cdef class HttpClientStream(HttpStream):
 cdef class HttpServerSession(Session):
     cdef object handler
     cdef readonly object connection
+    cdef readonly double reader_timeout
     cdef bytes last_authority
 
 

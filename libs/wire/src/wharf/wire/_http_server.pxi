@@ -29,6 +29,14 @@ cdef class HttpServerStream(HttpStream):
         return self.host if self.host is not None else b""
 
     @property
+    def reader_timeout(self):
+        return self.patience
+
+    @reader_timeout.setter
+    def reader_timeout(self, double seconds):
+        self.patience = (<HttpServerSession>self.session).reader_timeout = seconds
+
+    @property
     def content_length(self):
         return self.announced if self.seen & HAS_LENGTH else None
 

@@ -19,10 +19,11 @@ cdef class HttpServerSession(Session):
         """Exchanges under way."""
         return len(self.by_id)
 
-    def drop_stalled(self, double now, double patience):
-        """Reset the streams whose client has opened no window for so many seconds though bytes wait; how many.
+    def drop_stalled(self, double now, double reader_timeout):
+        """Reset the streams whose client has opened no window for too long though bytes wait; how many.
 
-        Called every second or so. Their handlers are told as if the client had gone.
+        `reader_timeout`: seconds, for streams that have none of their own. Called every second or so while the
+        transport takes bytes; `on_cancel` of the streams is called as if the client had gone.
         """
         cdef HttpServerStream stream
         cdef Py_ssize_t dropped = 0
@@ -34,7 +35,7 @@ cdef class HttpServerSession(Session):
             elif stream.marked_at == 0 or stream.marked_bytes != stream.bytes_out:
                 stream.marked_at = now
                 stream.marked_bytes = stream.bytes_out
-            elif now - stream.marked_at > patience:
+            elif now - stream.marked_at > (stream.patience or reader_timeout):
                 Stream.reset(stream, NGHTTP2_CANCEL)
                 stream.marked_at = now
                 dropped += 1

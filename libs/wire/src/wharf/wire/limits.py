@@ -85,6 +85,7 @@ class ConnectionLimits:
 
     stall_timeout: float = 60.0  # TCP takes nothing: the peer's process does not read at all
     reader_timeout: float = 300.0  # one stream's window stays shut though bytes wait: its reader stands still
+    # `Exchange.reader_timeout` replaces both for one exchange.
     close_timeout: float = 5.0  # for a closing connection to take the last bytes
 
     write_high: int = 256 * 1024  # the transport's own buffer: above, nothing more is framed for this connection

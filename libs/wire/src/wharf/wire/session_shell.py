@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from wharf.wire._nghttp2 import SessionError
 from wharf.wire.h1_session import Http1Session
-from wharf.wire.tcp import is_gone, peer_address, reset_on_close, tune
+from wharf.wire.tcp import bytes_acked, is_gone, peer_address, reset_on_close, tune
 
 if TYPE_CHECKING:
     from wharf.wire.session import WebSession
@@ -34,13 +34,14 @@ class SessionShell(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, write_high: int, write_low: int) -> None:
         self.transport: asyncio.Transport | None = None
-        self.stalled_since = 0.0  # loop time; 0: the transport takes bytes
+        self.stalled_since = 0.0  # loop time, of the last bytes the peer took; 0: the transport takes bytes
         self.closing_since = 0.0
         self._loop = loop
         self._write_high = write_high
         self._write_low = write_low
         self._reading_paused = False
         self._patient = False
+        self._acked = -1  # bytes the peer had taken when the transport was looked at last
 
     # --- asyncio's callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -198,8 +199,12 @@ class SessionShell(asyncio.Protocol):
             return "it is gone"
         if self.closing_since and now - self.closing_since > close_timeout:
             return "it does not end"
-        if self.stalled_since and not self._patient and now - self.stalled_since > stall_timeout:
-            return "it takes no bytes"
+        if self.stalled_since and not self._patient:
+            acked = bytes_acked(self.transport.get_extra_info("socket")) if self.transport is not None else -1
+            if acked != self._acked:
+                self._acked, self.stalled_since = acked, now  # it is slow, and takes some
+            elif now - self.stalled_since > stall_timeout:
+                return "it takes no bytes"
         return ""
 
     def tune_socket(self, user_timeout: float) -> None:

@@ -16,7 +16,7 @@ from wharf.wire._nghttp2 import SessionError
 from wharf.wire.h1 import open_plain_session
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PARTING_SECONDS, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.rpc import Code, Peer
-from wharf.wire.tcp import peer_address
+from wharf.wire.tcp import bytes_acked, peer_address
 from wharf.wire.timers import attempt
 from wharf.wire.tls import looks_like_tls, peer_certificate
 
@@ -61,7 +61,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._draining = False
-        self._stalled_at = 0.0  # 0: the transport takes bytes
+        self._stalled_at = 0.0  # loop time, of the last bytes the peer took; 0: the transport takes bytes
+        self._acked = -1  # bytes the peer had taken when the transport was looked at last
         self._closing_at = 0.0
         self._parting = False
 
@@ -269,7 +270,7 @@ class Connection(asyncio.Protocol):
         if self._closing_at:
             if now - self._closing_at > limits.close_timeout:
                 self.abort()
-        elif self._stalled_at and now - self._stalled_at > limits.stall_timeout:
+        elif self._stalled_at and self._takes_nothing(now):
             log.info("%s is disconnected: it takes no bytes", self.peer.address)
             self.abort()
         elif self.session is not None:
@@ -289,6 +290,12 @@ class Connection(asyncio.Protocol):
         elif now - self._opened_at > limits.preface_timeout:
             log.info("%s said nothing in time", self.peer.address)
             self.abort()
+
+    def _takes_nothing(self, now: float) -> bool:
+        acked = bytes_acked(self._transport.get_extra_info("socket")) if self._transport is not None else -1
+        if acked != self._acked:
+            self._acked, self._stalled_at = acked, now  # it is slow, and takes some
+        return now - self._stalled_at > self._host.limits.stall_timeout
 
     def start_drain(self) -> None:
         """Ask the client to open no more streams; the second GOAWAY follows by `finish_drain`."""

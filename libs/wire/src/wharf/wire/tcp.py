@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 _KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 30, 10, 4  # seconds, seconds, probes
 _TCP_CLOSE = 7  # a state, of Linux
+_BYTES_ACKED = 120  # where tcpi_bytes_acked begins in Linux's struct tcp_info
 _NEXT_ADDRESS = 0.25  # seconds a dial may be alone before the next address is tried beside it (RFC 8305: 250 ms)
 
 AddressInfo = tuple[int, int, int, str, Any]
@@ -55,6 +57,16 @@ def is_gone(sock: Any) -> bool:
     with contextlib.suppress(OSError):
         return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE)
     return True
+
+
+def bytes_acked(sock: Any) -> int:
+    """How many bytes the peer has acknowledged; -1 where the system does not say."""
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+            if len(info) == _BYTES_ACKED + 8:
+                return int.from_bytes(info[_BYTES_ACKED:], sys.byteorder)
+    return -1
 
 
 def reset_on_close(sock: Any) -> None:

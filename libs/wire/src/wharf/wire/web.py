@@ -98,6 +98,7 @@ class Exchange(Protocol):
     bytes_in: int  # of bodies, both directions
     bytes_out: int
     context: Any  # the handler's own
+    reader_timeout: float  # seconds that the client may take nothing of what waits for it; 0: the server's limits
     on_data: Callable[[bytes], None] | None
     on_end: Callable[[Headers], None] | None  # the whole body is here; its trailers
     on_cancel: Callable[[], None] | None  # reset or connection lost before the response was complete; at most once

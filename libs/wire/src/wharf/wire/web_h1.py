@@ -107,6 +107,14 @@ class Http1Exchange:
         return any(name.startswith(prefix) for name, _ in self._head.headers)
 
     @property
+    def reader_timeout(self) -> float:
+        return self._session.reader_timeout
+
+    @reader_timeout.setter
+    def reader_timeout(self, seconds: float) -> None:
+        self._session.reader_timeout = seconds
+
+    @property
     def on_data(self) -> Callable[[bytes], None] | None:
         return self._on_data
 
@@ -233,6 +241,7 @@ class Http1ServerSession(Http1Session):
     ) -> None:
         super().__init__(limits or Http1Limits())
         self.connection = connection
+        self.reader_timeout = 0.0  # of the last exchange
         self._handler = handler
         self._exchange: Http1Exchange | None = None
         self._body: BodyReader | None = None  # being read: what follows it is not looked at

@@ -77,6 +77,7 @@ class WebConnection(SessionShell):
         self._head_since: float | None = None  # HTTP/1.1: a request that has begun, its head not whole yet
         self._draining = False
         self._parting = False
+        self._user_timeout = 0.0
         self._leaving = False  # no stream is taken any more: an end from our side
 
     # --- asyncio's callbacks
@@ -87,7 +88,8 @@ class WebConnection(SessionShell):
         if not self._host.admit(self) or not self._meet(ssl_object):
             self.abort()
             return
-        self.tune_socket(self._host.limits.stall_timeout)
+        self._user_timeout = self._host.limits.stall_timeout
+        self.tune_socket(self._user_timeout)
         agreed = ssl_object.selected_alpn_protocol() if ssl_object is not None else None
         if agreed == "h2":
             self._start_http2()
@@ -193,7 +195,7 @@ class WebConnection(SessionShell):
         limits = self._host.limits
         if self._http1 is not None and self._http1.tunnel is not None and not self._patient:
             self.trust_reader()
-        why = self.overdue(now, limits.stall_timeout, limits.close_timeout)
+        why = self.overdue(now, self._stall_timeout(), limits.close_timeout)
         if why:
             self._drop(why)
         elif self.closing_since:
@@ -205,10 +207,21 @@ class WebConnection(SessionShell):
         elif now - self._opened_at > limits.preface_timeout:
             self._drop("it said nothing in time")
 
+    def _stall_timeout(self) -> float:
+        """That of the last exchange, else the server's. The kernel, which knows a shut window too, waits no less."""
+        limit = self._host.limits.stall_timeout
+        session = self._http2 or self._http1
+        seconds = session.reader_timeout if session is not None else 0.0
+        if seconds > self._user_timeout and not self._patient:
+            self._user_timeout = seconds
+            self.tune_socket(seconds)
+        return seconds or limit
+
     def _tick_http2(self, session: HttpServerSession, vitals: Vitals, now: float) -> None:
-        stalled = session.drop_stalled(now, self._host.limits.reader_timeout)
-        if stalled:
-            log.info("%d responses to %s are cut off: nobody reads them", stalled, self.address)
+        if not self.stalled_since:  # else no stream moves, whether it has a window or not
+            stalled = session.drop_stalled(now, self._host.limits.reader_timeout)
+            if stalled:
+                log.info("%d responses to %s are reset: the client opens no window for them", stalled, self.address)
         step = vitals.look(session, now)
         if step is Step.PING:
             session.ping(KEEPALIVE)

@@ -54,6 +54,7 @@ def begin(host: Host, exchange: Exchange) -> None:
     except BadTarget as wrong:
         refuse_early(host, exchange, cluster.name, Answer(Reason.BAD_REQUEST, kube.bad_request(str(wrong))))
         return
+    exchange.reader_timeout = cluster.spec.timeouts.stall
     flight = Flight(host, exchange, cluster, info, started_at)
     exchange.context = flight
     host.active.add(flight)
