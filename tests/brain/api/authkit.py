@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from brain.api.fakes import Client
 from brain.api.harness import AUTH, Server
 from google.protobuf.message import Message
 from wharf.brain.api.guard import Guard
 from wharf.brain.api.pb import authpb, rpc
-from wharf.wire.rpc import Peer, PeerCertificate
+from wharf.wire.rpc import Method, Peer, PeerCertificate, UnaryHandler
 
 PASSWORD = "pw"
 START = 1_000_000.0  # seconds of the wall clock, before any token expires
@@ -23,14 +24,18 @@ class Users:
     by_certificate: bool = False
     now: float = START
     _guard: Guard = field(init=False)
+    _methods: list[Method] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._guard = Guard(self.server.node, self.server.api.auth, self.by_certificate, lambda: self.now)
+        api = self.server.api
+        self._guard = Guard(self.server.node, api.auth, api.tokens.uses, self.by_certificate, lambda: self.now)
+        self._methods = self._guard.methods(api.handlers)
+        api.leases.renew_by = cast(UnaryHandler, self._guard.methods([api.leases.renewal()])[0].handler)
 
     def client(self, *metadata: tuple[bytes, bytes], common_name: str | None = None) -> Client:
         """A client who says no more than this of who it is."""
         certificate = None if common_name is None else PeerCertificate(common_name, (), (), b"")
-        return Client(self._guard.unary(self.server.api.methods), metadata, Peer("127.0.0.1:1", certificate))
+        return Client(self._methods, metadata, Peer("127.0.0.1:1", certificate))
 
     async def enter(self, name: str, password: str = PASSWORD) -> Client:
         """A client with a token of `name`'s."""

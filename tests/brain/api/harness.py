@@ -32,7 +32,7 @@ ELECTION = "/v3electionpb.Election/"
 class Server:
     """What a scenario plays with."""
 
-    client: Client
+    client: Client  # of the handlers: nothing checks its permissions
     node: Node
     api: Api
 
@@ -68,7 +68,7 @@ def run(
         )
         api = Api(node, Hasher(Cost(log_n=4, r=1, p=1)))
         try:
-            await scenario(Server(Client(api.methods), node, api))
+            await scenario(Server(Client(api.handlers), node, api))
         finally:
             await api.stop()
             hub.close()

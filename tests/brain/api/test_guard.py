@@ -10,6 +10,7 @@ from brain.api.authkit import Users, both, read, write
 from brain.api.fakes import Client
 from brain.api.harness import AUTH, CLUSTER, ELECTION, KV, LEASE, LOCK, MAINTENANCE, WATCH, Server, run
 from google.protobuf.message import Message
+from wharf.brain.api.answered import Caller
 from wharf.brain.api.pb import election, lock, rpc
 from wharf.brain.errors import (
     BrainError,
@@ -198,9 +199,9 @@ def test_a_method_without_a_rule_is_not_served() -> None:
     async def scenario(server: Server) -> None:
         guard = server.api.guard
         with pytest.raises(KeyError, match="Forgotten"):
-            guard.unary([Method("/etcdserverpb.KV/Forgotten", Kind.UNARY, lambda data, call: call.reply(data))])
+            guard.methods([Method("/etcdserverpb.KV/Forgotten", Kind.UNARY, lambda data, call: call.reply(data))])
         with pytest.raises(KeyError, match="Forgotten"):
-            guard.streams([Method("/etcdserverpb.KV/Forgotten", Kind.STREAM, lambda call: call.finish())])
+            guard.methods([Method("/etcdserverpb.KV/Forgotten", Kind.STREAM, lambda call: call.finish())])
 
     run(scenario)
 
@@ -405,7 +406,7 @@ def test_a_stream_that_waits_for_its_reads_is_asked_all_the_same() -> None:
         def reachable(self) -> bool:
             return True
 
-        def ask(self, path: str, request: bytes, call: Call, done: Callable[..., None]) -> None: ...
+        def ask(self, path: str, request: bytes, call: Call, done: Callable[..., None], caller: Caller) -> None: ...
 
         def read(self, done: Callable[[bool], None]) -> None:
             self.reads.append(done)
@@ -414,7 +415,7 @@ def test_a_stream_that_waits_for_its_reads_is_asked_all_the_same() -> None:
         await tenants(server)
         leader = Elsewhere()
         router = Router(leader, 1.0, time.monotonic, lambda _, __: None)
-        client = Client(server.api.guard.unary(router.methods(server.api.methods)))
+        client = Client(server.api.route(router.routed))
         for method in (KV + "RangeStream", ELECTION + "Observe"):
             request = rpc.RangeRequest(key=FOREIGN) if method.startswith(KV) else election.LeaderRequest(name=b"other")
             early, late = client.open(method), client.open(method)
@@ -425,16 +426,5 @@ def test_a_stream_that_waits_for_its_reads_is_asked_all_the_same() -> None:
             late.say(request)
             for call in (early, late):
                 assert (call.done, call.text, call.sent) == (True, UserEmpty.text, [])
-
-    run(scenario)
-
-
-def test_a_token_is_over_after_its_time() -> None:
-    async def scenario(server: Server) -> None:
-        users = await tenants(server)
-        token = (b"token", (await users.token("tenant")).encode())
-        one = rpc.RangeRequest(key=MINE)
-        users.now = time.time() + server.node.limits.auth_token_ttl + 1
-        assert (await users.client(token).refused(KV + "Range", one))[1] == InvalidAuthToken.text
 
     run(scenario)

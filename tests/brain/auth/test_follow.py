@@ -75,7 +75,9 @@ def test_a_follower_knows_what_the_leader_has_written() -> None:
         with pytest.raises(PermissionDenied):
             shown.rules.require("tenant", Access.READ, b"other")
         claims = tokens.Claims("tenant", written.state.revision, 10.0)
-        assert tokens.read(shown.state.key, tokens.issue(written.state.key, claims).encode(), 0.0) == claims
+        found = tokens.read(shown.state.key, tokens.issue(written.state.key, claims).encode())
+        assert found is not None
+        assert found[0] == claims
         await written.changed(Disable())
         follower.present.advance()
         assert shown.rules is None

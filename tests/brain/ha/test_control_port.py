@@ -11,7 +11,7 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 import pytest
-from wharf.brain.api.answered import AnsweredCall, Reply
+from wharf.brain.api.answered import AnsweredCall, Caller, Reply
 from wharf.brain.errors import RequestTooLarge
 from wharf.brain.ha import service as module
 from wharf.brain.ha.limits import BATCH_BYTES, MOST_IN_BATCH, PAUSE_BYTES
@@ -26,6 +26,7 @@ from wharf.wire.rpc import Call
 
 TXN = "/etcdserverpb.KV/Txn"
 LOOPBACK = "127.0.0.1"
+CALLER = Caller(None, 0)
 QUESTION_MAX = 2 << 20
 ANSWER = 64 << 10
 QUESTIONS = 200_000
@@ -83,7 +84,7 @@ class Port:
     async def ask(self, data: bytes) -> tuple[Reply | None, bool]:
         outcome: asyncio.Future[tuple[Reply | None, bool]] = asyncio.get_running_loop().create_future()
         call = AnsweredCall(TXN, lambda _: None)
-        self.link.ask(TXN, data, cast(Call, call), lambda reply, undone: outcome.set_result((reply, undone)))
+        self.link.ask(TXN, data, cast(Call, call), lambda reply, undone: outcome.set_result((reply, undone)), CALLER)
         return await outcome
 
     async def fine(self) -> None:

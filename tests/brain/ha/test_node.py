@@ -385,3 +385,48 @@ def test_whatever_happens_and_in_whatever_order_a_node_gets_over_it(story: list[
         await submit(at.store, PutOp(b"b", b"1"))
 
     play(weather)
+
+
+def test_a_follower_whose_leader_does_not_prove_itself_knows_no_leader_and_lags() -> None:
+    async def story(at: Place) -> None:
+        at.make()
+        at.lease.holder = "other/1"
+        at.node.start(Hub(at.store))
+        at.link.opens(9, 1)
+        at.link.says(Point(1))
+        await at.until(lambda: at.node.lag() == 0.0)
+        assert at.node.leader_id == 9
+        for _ in range(40):
+            at.clock.advance(TTL / 10)
+            at.node._confirm()
+            at.link.says(None)
+            at.node._tail.confirmed(1)  # as the replica does now and then, though nothing is new
+        assert at.node.leader_id == 0
+        assert at.node.lag() >= 3.9 * TTL
+        at.link.says(Point(1))
+        assert at.node.leader_id == 9
+        assert at.node.lag() < TTL
+
+    play(story)
+
+
+def test_a_follower_lags_until_it_shows_the_users_of_the_leader() -> None:
+    async def story(at: Place) -> None:
+        at.make()
+        at.lease.holder = "other/1"
+        at.node.start(Hub(at.store))
+        at.link.opens(9, 1)
+        version = 4
+        at.node.auth_version = lambda: version
+        at.link.says(Point(1, -1, 5))
+        read = at.reads()
+        for _ in range(3):
+            at.clock.advance(1.0)
+            at.link.says(Point(1, -1, 5))
+        assert at.node.lag() >= 3.0
+        assert not read.done()
+        version = 5
+        at.node._tail.confirmed(1)
+        assert await read
+
+    play(story)

@@ -51,6 +51,17 @@ def test_a_read_waits_until_the_node_shows_what_the_leader_said() -> None:
     assert gate.gate.due is None
 
 
+def test_a_read_waits_for_changes_of_users_that_were_acknowledged_before_it() -> None:
+    gate = Gate()
+    gate.gate.shown(Point(9, 3, 4))
+    gate.read("a")
+    gate.gate.answered(1, Point(9, 3, 5))
+    gate.gate.shown(Point(10, 3, 4))
+    assert not gate.told
+    gate.gate.shown(Point(10, 3, 5))
+    assert gate.told == {"a": True}
+
+
 def test_a_read_waits_for_a_compaction_that_was_acknowledged_before_it() -> None:
     gate = Gate()
     gate.gate.shown(Point(9, 3))

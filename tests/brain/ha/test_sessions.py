@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from wharf.brain.api.answered import AnsweredCall, Reply
+from wharf.brain.api.answered import AnsweredCall, Caller, Reply
+from wharf.brain.api.guard import AUTHENTICATE
 from wharf.brain.errors import LeaderFailed, NoLeader
-from wharf.brain.ha.link import Link
+from wharf.brain.ha.link import AUTH_OLD, Link
 from wharf.brain.ha.readgate import Point
 from wharf.brain.ha.service import ControlServer, ControlService
 from wharf.brain.ha.session import Session
@@ -18,6 +19,7 @@ from wharf.wire.rpc import Call, Code
 
 TXN = "/etcdserverpb.KV/Txn"
 LOOPBACK = "127.0.0.1"
+CALLER = Caller(None, 0)
 
 
 class FakeHost:
@@ -26,6 +28,7 @@ class FakeHost:
     def __init__(self) -> None:
         self.leading = self.proof = True
         self.refusal = ""
+        self.auth_version = 0
         self.there: list[str] = []
 
     def leads(self) -> bool:
@@ -35,7 +38,7 @@ class FakeHost:
         return self.proof
 
     def published(self) -> Point:
-        return Point(42, 7)
+        return Point(42, 7, self.auth_version)
 
     def joined(self, session: Session) -> str:
         if not self.refusal:
@@ -85,10 +88,12 @@ class Pair:
     async def ask(self, data: bytes) -> tuple[Reply | None, bool]:
         return await self.begin(data)[0]
 
-    def begin(self, data: bytes, path: str = TXN) -> tuple[asyncio.Future[tuple[Reply | None, bool]], AnsweredCall]:
+    def begin(
+        self, data: bytes, path: str = TXN, caller: Caller = CALLER
+    ) -> tuple[asyncio.Future[tuple[Reply | None, bool]], AnsweredCall]:
         outcome: asyncio.Future[tuple[Reply | None, bool]] = asyncio.get_running_loop().create_future()
         call = AnsweredCall(path, lambda _: None)
-        self.link.ask(path, data, cast(Call, call), lambda reply, undone: outcome.set_result((reply, undone)))
+        self.link.ask(path, data, cast(Call, call), lambda reply, undone: outcome.set_result((reply, undone)), caller)
         return outcome, call
 
 
@@ -135,6 +140,32 @@ def test_a_leader_that_leads_no_more_says_that_nothing_was_done() -> None:
         assert await pair.ask(b"refuse") == (None, True)
         pair.host.leading = False
         assert await pair.ask(b"x") == (None, True)
+
+    play(story)
+
+
+def test_a_leader_refuses_what_was_authenticated_with_other_users() -> None:
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.host.auth_version = 8
+        seen: list[Caller | None] = []
+        plain = pair._txn
+
+        def txn(data: bytes, call: Call) -> None:
+            seen.append(cast(AnsweredCall, call).caller)
+            plain(data, call)
+
+        pair.service._handlers = {TXN: txn, AUTHENTICATE: txn}
+        for session in pair.service.sessions:
+            session._handlers = pair.service._handlers
+        for version in (0, 7, 9):
+            reply, _ = await pair.begin(b"x", caller=Caller("alice", version))[0]
+            assert reply is AUTH_OLD
+        assert not seen
+        assert await pair.begin(b"x", caller=Caller("alice", 8))[0] == (Reply(0, "", b"x"), False)
+        assert await pair.begin(b"x", caller=Caller(None, 8))[0] == (Reply(0, "", b"x"), False)
+        assert seen == [Caller("alice", 8), Caller(None, 8)]
+        assert await pair.begin(b"x", AUTHENTICATE)[0] == (Reply(0, "", b"x"), False), "it needs no permission"
 
     play(story)
 

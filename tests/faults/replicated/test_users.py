@@ -25,12 +25,12 @@ class Client:
     """Calls one node as whoever's token it is given."""
 
     def __init__(self, node: BrainNode) -> None:
-        self._channel = grpc.insecure_channel(node.address, [("grpc.use_local_subchannel_pool", 1)])
-        self.auth = stubs.AuthStub(self._channel)
-        self.kv = stubs.KVStub(self._channel)
+        self.channel = grpc.insecure_channel(node.address, [("grpc.use_local_subchannel_pool", 1)])
+        self.auth = stubs.AuthStub(self.channel)
+        self.kv = stubs.KVStub(self.channel)
 
     def close(self) -> None:
-        self._channel.close()
+        self.channel.close()
 
     def token(self, name: str) -> str:
         return self.auth.Authenticate(rpc.AuthenticateRequest(name=name, password=name), timeout=SECONDS).token

@@ -208,7 +208,7 @@ class Brain:
         down.callback(hub.close)
         node = _node(config, mode, hub)
         api = Api(node, by_certificate=config.client_cert_auth)
-        methods = mode.admitted(api.guard.unary(mode.methods(api)))
+        methods = mode.admitted(mode.methods(api))
         pages = http_handler(self._health(mode), self._registry)
         front = front_for(config, trace(with_tools(methods, self._grpc_health), config, down), pages)
         down.push_async_callback(front.close)

@@ -178,7 +178,7 @@ class BrainConfig:
     auth_token_ttl: int = option(
         integer(1),
         300,
-        help="Seconds a token counts that a client got for a password, when users are enabled.",
+        help="Seconds without use after which a token ends that a client got for a password, when users are enabled.",
         group="Clients",
     )
 

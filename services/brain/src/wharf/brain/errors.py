@@ -190,12 +190,22 @@ class InvalidAuthToken(BrainError):
     code, text = Code.UNAUTHENTICATED, "etcdserver: invalid auth token"
 
 
+class AuthOldRevision(BrainError):
+    """Users or roles have changed since the caller was authenticated; nothing was done."""
+
+    code, text, retry_safe = Code.INVALID_ARGUMENT, "etcdserver: revision of auth store is old", True
+
+
 class InvalidAuthManagement(BrainError):
     code, text = Code.INVALID_ARGUMENT, "etcdserver: invalid auth management"
 
 
 class BadLeaderTransferee(BrainError):
     code, text = Code.FAILED_PRECONDITION, "etcdserver: bad leader transferee"
+
+
+class LeaderTransferTimeout(BrainError):
+    code, text = Code.UNAVAILABLE, "etcdserver: request timed out, leader transfer took too long"
 
 
 class WrongDowngradeVersionFormat(BrainError):

@@ -33,7 +33,7 @@ class Mode(Protocol):
         """What clients are served: `api`'s methods, each answered where it is to be."""
 
     def admitted(self, methods: Sequence[Method]) -> Sequence[Method]:
-        """`methods`, as guarded, with what is to be seen to before anything else."""
+        """`methods`, with what is to be seen to before anything else."""
 
     async def begin(self, hub: Hub, api: Api, front: Front) -> None:
         """The listeners are up: take part; returns once requests are answered."""

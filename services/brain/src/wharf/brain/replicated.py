@@ -31,7 +31,7 @@ from wharf.common.lease_redis import RedisLease
 from wharf.common.log import get_log
 from wharf.common.metrics import Family, Registry
 from wharf.common.pb.control import control_pb2 as control
-from wharf.wire.rpc import Method, UnaryHandler
+from wharf.wire.rpc import Method
 
 if TYPE_CHECKING:
     from wharf.common.events_nats import EventBus
@@ -95,8 +95,8 @@ class Replicated:
         return made
 
     def methods(self, api: Api) -> Sequence[Method]:
-        api.leases.renew_by = cast(UnaryHandler, self._router.routed(api.leases.between_nodes()[0]).handler)
-        return self._router.methods(api.methods)
+        self._router.identify = api.guard.identify
+        return api.route(self._router.routed)
 
     def admitted(self, methods: Sequence[Method]) -> Sequence[Method]:
         return methods
@@ -104,10 +104,8 @@ class Replicated:
     async def begin(self, hub: Hub, api: Api, front: Front) -> None:
         """Take part; returns once somebody leads. EngineError when this node cannot."""
         node, router = self.node, self._router
-        handlers = {
-            method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
-        }
-        service = node.service = ControlService(node, handlers, self._config.receive_max)
+        service = node.service = ControlService(node, api.for_nodes(), self._config.receive_max)
+        node.auth_version = lambda: api.auth_version
         first = asyncio.Event()
 
         def changed() -> None:

@@ -18,18 +18,35 @@ class Reply(NamedTuple):
     response: bytes
 
 
-class AnsweredCall:
-    """See `wharf.wire.rpc.Call`. Exactly one reply, unless `cancel` comes first."""
+class Caller(NamedTuple):
+    """The user of a request, as the node that received the request from its client has authenticated it."""
 
-    __slots__ = ("_answer", "deadline", "done", "metadata", "on_cancel", "on_drain", "on_half_close", "on_message",
-                 "path", "peer")  # fmt: skip
+    user: str | None  # None: the client has sent neither a token nor a certificate that counts
+    auth_version: int  # of the users and roles (`AuthState.version`) that the node authenticated with
+
+
+class AnsweredCall:
+    """See `wharf.wire.rpc.Call`. Exactly one reply, unless `cancel` comes first. `caller` is set on a request that
+    another node forwards; it is None where the call's own metadata and peer say who calls.
+    """
+
+    __slots__ = ("_answer", "caller", "deadline", "done", "metadata", "on_cancel", "on_drain", "on_half_close",
+                 "on_message", "path", "peer")  # fmt: skip
 
     buffered = 0
     writable = True
 
-    def __init__(self, path: str, answer: Callable[[Reply], None], metadata: Metadata = ()) -> None:
+    def __init__(
+        self,
+        path: str,
+        answer: Callable[[Reply], None],
+        metadata: Metadata = (),
+        peer: Peer = INSIDE,
+        caller: Caller | None = None,
+    ) -> None:
         self.path = path
-        self.peer = INSIDE
+        self.peer = peer
+        self.caller = caller
         self.deadline: float | None = None
         self.done = False
         self.metadata = metadata

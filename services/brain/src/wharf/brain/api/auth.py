@@ -1,8 +1,7 @@
 """etcdserverpb.Auth: users, roles, permissions, and tokens for passwords.
 
-Who may call what is not asked here but by the guard in front (see `guard`), so that a request that another node has
-let pass is only carried out. Changes need the leader; Authenticate and the reading calls are answered from what this
-node shows.
+Permissions are not checked here but by the guard in front (see `guard`). With several nodes, AuthStatus is answered
+after a read index on the node that is asked, everything else by the node that leads.
 """
 
 from __future__ import annotations
@@ -58,11 +57,10 @@ _KNOWN_ACCESS: Final = frozenset(map(int, Access))
 
 class AuthApi:
     def __init__(self, node: Node, book: AuthBook, hasher: Hasher, now: Callable[[], float] = time.time) -> None:
-        """`now`: seconds of the wall clock, which tokens expire by."""
+        """`now`: seconds of the wall clock, which the time to live of a token counts from."""
         self._store = node.store
         self._tasks = node.tasks
         self._header = node.encoder.header
-        self._token_ttl = node.limits.auth_token_ttl
         self._book = book
         self._hasher = hasher
         self._now = now
@@ -125,7 +123,7 @@ class AuthApi:
                 raise AuthFailed
             if not state.enabled:
                 continue
-            claims = tokens.Claims(name, state.revision, self._now() + self._token_ttl)
+            claims = tokens.Claims(name, state.revision, self._now())
             body = rpc.AuthenticateResponse(token=tokens.issue(state.key, claims))
             return self._header(self._store.revision) + body.SerializeToString()
 

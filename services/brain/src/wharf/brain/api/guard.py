@@ -1,11 +1,13 @@
-"""Who may call what: in front of the method table, while authentication is enabled.
+"""Who may call what: directly in front of each handler, while authentication is enabled.
 
 The caller is whom a valid token names, else (with client certificates required) the certificate's common name. What a
 call needs is read from its request after the checks that etcd makes before it asks, in the same order. The rules are
 those of etcd 3.7, also where earlier releases asked for less: nested transactions, compaction, leases, member lists.
 
-Requests that another node forwards pass it there and are not asked again. While authentication is off a call costs one
-look at a field. Health and reflection, which need no caller, are added behind this.
+A permission is checked where the request is answered, with the users and roles of that moment: a write on the node that
+leads, a linearizable read after its read index, as in etcd. The node that a client calls authenticates it (`identify`);
+a forwarded request carries that user. While authentication is off a call costs one look at a field. Health and
+reflection, which need no caller, are added behind this.
 
 Invariant: a method without a rule is not served.
 """
@@ -14,9 +16,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Final, cast
 
 from wharf.brain.api import decode
+from wharf.brain.api.answered import AnsweredCall, Caller
+from wharf.brain.api.lease import RENEW
 from wharf.brain.api.local import prefix_end
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import election, rpc
@@ -27,6 +31,7 @@ from wharf.brain.auth import tokens
 from wharf.brain.auth.book import AuthBook
 from wharf.brain.auth.rules import Rules
 from wharf.brain.auth.shapes import Access
+from wharf.brain.auth.token_use import TokenUses
 from wharf.brain.errors import BrainError, ClientSideError, InvalidAuthToken, MalformedMessage, MalformedRequest
 from wharf.brain.store.shapes import Op
 from wharf.brain.watch import responses
@@ -35,7 +40,9 @@ from wharf.wire.rpc import Call, Code, Kind, Method, StreamHandler, UnaryHandler
 READ, WRITE = Access.READ, Access.WRITE
 _TOKEN, _AUTHORIZATION, _BEARER = b"token", b"authorization", b"Bearer "
 _WATCH = "/etcdserverpb.Watch/Watch"
-_AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+_KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
+AUTHENTICATE: Final = "/etcdserverpb.Auth/Authenticate"
+"""The method that needs no permission."""
 
 Check = Callable[[Rules, Call, bytes], None]
 """Raises what refuses a request message."""
@@ -43,34 +50,35 @@ Check = Callable[[Rules, Call, bytes], None]
 
 class Guard:
     def __init__(
-        self, node: Node, book: AuthBook, by_certificate: bool = False, now: Callable[[], float] = time.time
+        self,
+        node: Node,
+        book: AuthBook,
+        uses: TokenUses,
+        by_certificate: bool = False,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """`by_certificate`: client certificates are required, and a caller without a token is their common name.
         `now`: seconds of the wall clock.
         """
         self.book = book
+        self._uses = uses
         self._store = node.store
         self._max_txn_ops = node.limits.max_txn_ops
         self._by_certificate = by_certificate
         self._now = now
         self._checks = self._table()
 
-    def streams(self, methods: Sequence[Method]) -> list[Method]:
-        """`methods`, the streams among them behind their rules; KeyError when one has none.
+    def methods(self, methods: Sequence[Method]) -> list[Method]:
+        """`methods` behind their permission checks; KeyError when one has none."""
+        return [self._stream(method) if method.kind is Kind.STREAM else self._unary(method) for method in methods]
 
-        Next to the handlers, because whoever holds a stream back sets its callbacks anew.
-        """
-        return [self._stream(method) if method.kind is Kind.STREAM else method for method in methods]
-
-    def unary(self, methods: Sequence[Method]) -> list[Method]:
-        """`methods`, those that are no streams behind their rules; KeyError when one has none.
-
-        In front of everything, because what is forwarded is not asked about where it arrives.
-        """
-        return [self._unary(method) if method.kind is Kind.UNARY else method for method in methods]
+    def identify(self, call: Call) -> Caller:
+        """The user of a call that goes to another node, which checks its permissions; InvalidAuthToken."""
+        state = self.book.state
+        return Caller(self._caller(call) if state.enabled else None, state.version)
 
     def _unary(self, method: Method) -> Method:
-        if method.path == _AUTHENTICATE:
+        if method.path == AUTHENTICATE:
             return method
         book, check, handler = self.book, self._checks[method.path], cast(UnaryHandler, method.handler)
 
@@ -89,6 +97,8 @@ class Guard:
     def _stream(self, method: Method) -> Method:
         """Each message is asked about when it comes: authentication may be enabled under an open stream."""
         handler = cast(StreamHandler, method.handler)
+        if method.path == _KEEP_ALIVE:
+            return method  # each renewal is checked as a request of its own, on the node that leads
         asks = self._asks_watch if method.path == _WATCH else self._asks_message(self._checks[method.path])
 
         def guarded(call: Call) -> None:
@@ -139,30 +149,35 @@ class Guard:
         return None
 
     def _caller(self, call: Call) -> str | None:
-        """Whose call this is; None: nobody said. InvalidAuthToken."""
+        """The user of the call, None if it names none; InvalidAuthToken."""
+        if isinstance(call, AnsweredCall) and call.caller is not None:
+            return call.caller.user
         shown = _shown_token(call)
         if shown is not None:
-            state = self.book.state
-            claims = tokens.read(state.key, shown, self._now())
-            user = None if claims is None else state.users.get(claims.user)
-            if claims is None or user is None or claims.revision < user.since:
-                raise InvalidAuthToken
-            return user.name
+            return self._user_of(shown)
         if self._by_certificate and call.peer.certificate is not None:
             return call.peer.certificate.common_name
         return None
 
-    # Which keys hang on leases
+    def _user_of(self, token: bytes) -> str:
+        """The user of a token that counts, which this use extends."""
+        state = self.book.state
+        found = tokens.read(state.key, token)
+        if found is None:
+            raise InvalidAuthToken
+        claims, token_id = found
+        user = state.users.get(claims.user)
+        if user is None or claims.revision < user.since or not self._uses.use(token_id, claims.issued, self._now()):
+            raise InvalidAuthToken
+        return user.name
+
+    # Keys attached to leases, as the node that leads knows them
 
     def _keys_of(self, lease_id: int) -> Iterable[bytes]:
-        if self._store.leads:
-            return self._store.leases.time_to_live(lease_id).keys
-        return tuple(key for key, attached in self._store.present.leased.items() if attached == lease_id)
+        return self._store.leases.time_to_live(lease_id).keys
 
     def _leased_keys(self) -> Iterable[bytes]:
-        if self._store.leads:
-            return tuple(key for lease in self._store.leases.table.all() for key in lease.keys)
-        return tuple(self._store.present.leased)
+        return tuple(key for lease in self._store.leases.table.all() for key in lease.keys)
 
     # Rules
 
@@ -180,7 +195,7 @@ class Guard:
             kv + "Compact": root,
             lease + "LeaseGrant": somebody,
             lease + "LeaseRevoke": self._lease_revoke,
-            lease + "LeaseKeepAlive": self._lease_keep_alive,
+            RENEW: self._lease_keep_alive,
             lease + "LeaseTimeToLive": self._lease_time_to_live,
             lease + "LeaseLeases": self._lease_leases,
             maintenance + "Status": somebody,

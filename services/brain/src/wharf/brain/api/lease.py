@@ -15,7 +15,7 @@ from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, listen, stream, unary
 from wharf.brain.errors import BrainError
 from wharf.brain.store.ttl import Lease, Remaining
-from wharf.wire.rpc import Call, Metadata, Method, UnaryHandler
+from wharf.wire.rpc import Call, Metadata, Method, Peer, UnaryHandler
 
 _SERVICE = "/etcdserverpb.Lease/"
 RENEW: Final = "/wharf.brain/LeaseRenew"
@@ -25,7 +25,7 @@ RENEW: Final = "/wharf.brain/LeaseRenew"
 class LeaseApi:
     def __init__(self, node: Node) -> None:
         self._store = node.store
-        self.renew_by: UnaryHandler = self.renew  # who answers one renewal: this node, or whoever leads
+        self.renew_by: UnaryHandler = self.renew  # one renewal, with its permission check, on the node that leads
         self._header = node.encoder.header
         self._open: WeakSet[KeepAliveStream] = WeakSet()
         self._stopping: BrainError | None = None
@@ -45,9 +45,9 @@ class LeaseApi:
             unary(_SERVICE + "LeaseLeases", self.leases),
         ]
 
-    def between_nodes(self) -> list[Method]:
-        """What other nodes may ask, and clients may not."""
-        return [unary(RENEW, self.renew)]
+    def renewal(self) -> Method:
+        """One renewal as a method, which nodes may call and clients may not."""
+        return unary(RENEW, self.renew)
 
     def grant(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseGrantRequest, data)
@@ -137,7 +137,7 @@ class KeepAliveStream:
         self._half_closed = False
 
     def renew(self, data: bytes) -> None:
-        renewal = _Renewal(self._answer, self._call.metadata)
+        renewal = _Renewal(self._answer, self._call.metadata, self._call.peer)
         self._renewals.append(renewal)
         self._renew(data, cast(Call, renewal.call))
 
@@ -176,11 +176,11 @@ class _Renewal:
 
     __slots__ = ("call", "reply")
 
-    def __init__(self, answered: Callable[[], None], metadata: Metadata) -> None:
+    def __init__(self, answered: Callable[[], None], metadata: Metadata, peer: Peer) -> None:
         self.reply: Reply | None = None
 
         def done(reply: Reply) -> None:
             self.reply = reply
             answered()
 
-        self.call = AnsweredCall(RENEW, done, metadata)
+        self.call = AnsweredCall(RENEW, done, metadata, peer)

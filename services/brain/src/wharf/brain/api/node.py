@@ -27,7 +27,7 @@ class ApiLimits:
     max_request_bytes: int  # writes beyond are refused
     max_txn_ops: int
     quota_bytes: int  # what Status reports; the store enforces it
-    auth_token_ttl: float = 300.0  # seconds a token counts from when it is given
+    auth_token_ttl: float = 300.0  # seconds a token counts without being used
 
 
 @dataclass(frozen=True, slots=True)

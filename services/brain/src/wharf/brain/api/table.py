@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from wharf.brain.api.auth import AuthApi
 from wharf.brain.api.cluster import ClusterApi
@@ -13,6 +14,7 @@ from wharf.brain.api.lease import LeaseApi
 from wharf.brain.api.maintenance import MaintenanceApi
 from wharf.brain.api.node import Node
 from wharf.brain.api.pb import described, election, lock, rpc
+from wharf.brain.api.token_use import TokenUseApi
 from wharf.brain.api.watch import WatchApi
 from wharf.brain.auth import records
 from wharf.brain.auth.book import AuthBook
@@ -20,13 +22,11 @@ from wharf.brain.auth.passwords import Hasher
 from wharf.brain.errors import BrainError, Stopped
 from wharf.wire.health import Health
 from wharf.wire.reflection import reflection_methods
-from wharf.wire.rpc import Method
+from wharf.wire.rpc import Method, UnaryHandler
 
 
 class Api:
-    """The etcd services of one node. Of `methods` the streams ask who calls; clients get the others through
-    `guard.unary`.
-    """
+    """The etcd services of one node. `handlers` check no permission; `methods` are the same behind their checks."""
 
     def __init__(self, node: Node, hasher: Hasher | None = None, by_certificate: bool = False) -> None:
         """After the store has loaded; ValueError when its users or roles are damaged.
@@ -38,7 +38,8 @@ class Api:
         present = node.store.present
         self.auth = AuthBook(lambda: present.meta_under(records.PREFIX), node.store.write_meta)
         present.on_meta(records.SWITCH, self.auth.switched)
-        self.guard = Guard(node, self.auth, by_certificate)
+        self.tokens = TokenUseApi(node)
+        self.guard = Guard(node, self.auth, self.tokens.uses, by_certificate)
         self._watch = WatchApi(node)
         self.leases = LeaseApi(node)
         services = (
@@ -51,8 +52,32 @@ class Api:
             LockApi(node),
             ElectionApi(node),
         )
-        methods = [method for service in services for method in service.methods()]
-        self.methods: list[Method] = self.guard.streams(methods)
+        self.handlers: list[Method] = [method for service in services for method in service.methods()]
+        self.methods: list[Method] = self.guard.methods(self.handlers)
+        self._renewal = self.guard.methods([self.leases.renewal()])[0]
+        self.leases.renew_by = cast(UnaryHandler, self._renewal.handler)
+
+    @property
+    def between_nodes(self) -> list[Method]:
+        """Methods that nodes call and clients cannot."""
+        return [self._renewal, self.tokens.method()]
+
+    @property
+    def auth_version(self) -> int:
+        """Of the users and roles that this node shows."""
+        return self.auth.state.version
+
+    def for_nodes(self) -> dict[str, UnaryHandler]:
+        """The handlers, by method, of what another node may forward to this one."""
+        return {method.path: cast(UnaryHandler, method.handler) for method in (*self.methods, *self.between_nodes)}
+
+    def route(self, routed: Callable[[Method], Method]) -> list[Method]:
+        """What clients get on a node that answers some methods elsewhere; `routed` is a method answered where it is to
+        be.
+        """
+        self.leases.renew_by = cast(UnaryHandler, routed(self._renewal).handler)
+        self.tokens.record_by = cast(UnaryHandler, routed(self.tokens.method()).handler)
+        return [routed(method) for method in self.methods]
 
     def leaderless(self, leaderless: bool) -> None:
         """Whether nobody has led for long: watches that insist on a leader end, so that their clients go elsewhere."""

@@ -54,6 +54,13 @@ class AuthState:
     users: Mapping[str, User] = field(default_factory=dict)
     roles: Mapping[str, Role] = field(default_factory=dict)
 
+    @property
+    def version(self) -> int:
+        """Grows with every change. Enabling keeps the revision, as in etcd, so the switch counts too: states of one
+        store with equal versions are equal.
+        """
+        return 2 * self.revision + self.enabled
+
     def user(self, name: str) -> User:
         """The user; UserNotFound."""
         found = self.users.get(name)

@@ -1,9 +1,9 @@
-"""Tokens: who has shown a password, and until when that counts. Pure; seconds are of the wall clock.
+"""Tokens: the proof that a client has sent a user's password. Pure; seconds are of the wall clock.
 
-A token is its claims and a signature over them, so any node that knows the key can read it and none has to keep it.
-The key is secret, changes whenever authentication is enabled, and is shown to nobody.
+A token is its claims and a signature over them, so any node that knows the key can read it. The key is secret, changes
+whenever authentication is enabled, and is shown to nobody. How long a token counts depends on its use: see `token_use`.
 
-Invariant: `read` gives claims only for bytes that `issue` made with the same key, before they expire.
+Invariant: `read` gives claims only for bytes that `issue` made with the same key.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 KEY_BYTES: Final = 32
-_HEAD: Final = struct.Struct(">Bqq")  # version, expiry in milliseconds, auth revision; the user's name follows
-_VERSION: Final = 1
+ID_BYTES: Final = 16
+_HEAD: Final = struct.Struct(">Bqq")  # version, issued in milliseconds, auth revision; the user's name follows
+_VERSION: Final = 2
 _MAC: Final = "sha256"
 _MAC_BYTES: Final = 32
 _LONGEST: Final = 64 * 1024  # bytes of a token worth looking at
@@ -26,17 +27,17 @@ _LONGEST: Final = 64 * 1024  # bytes of a token worth looking at
 class Claims:
     user: str
     revision: int  # auth revision of the node that issued the token
-    expires: float  # seconds since the epoch
+    issued: float  # seconds since the epoch
 
 
 def issue(key: bytes, claims: Claims) -> str:
     """The token for `claims`, printable ASCII."""
-    body = _HEAD.pack(_VERSION, round(claims.expires * 1000), claims.revision) + claims.user.encode()
+    body = _HEAD.pack(_VERSION, round(claims.issued * 1000), claims.revision) + claims.user.encode()
     return urlsafe_b64encode(body + hmac.digest(key, body, _MAC)).decode()
 
 
-def read(key: bytes, token: bytes, now: float) -> Claims | None:
-    """The claims of a token that is ours and not over; None otherwise."""
+def read(key: bytes, token: bytes) -> tuple[Claims, bytes] | None:
+    """The claims and the id of a token that was made with `key`; None otherwise. The id proves nothing."""
     if not key or len(token) > _LONGEST:
         return None
     try:
@@ -46,7 +47,9 @@ def read(key: bytes, token: bytes, now: float) -> Claims | None:
     body, signature = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
     if len(body) < _HEAD.size or not hmac.compare_digest(hmac.digest(key, body, _MAC), signature):
         return None
-    version, expires, revision = _HEAD.unpack_from(body)
-    if version != _VERSION or expires <= now * 1000:
+    version, issued, revision = _HEAD.unpack_from(body)
+    if version != _VERSION:
         return None
-    return Claims(body[_HEAD.size :].decode(), revision, expires / 1000)
+    # Of a hash of the signature: the records that carry ids are in snapshots, which must not hold parts of tokens.
+    token_id = hmac.digest(key, signature, _MAC)[:ID_BYTES]
+    return Claims(body[_HEAD.size :].decode(), revision, issued / 1000), token_id

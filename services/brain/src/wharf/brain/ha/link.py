@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
-from wharf.brain.api.answered import Reply
-from wharf.brain.errors import RequestTooLarge
+from wharf.brain.api.answered import Caller, Reply
+from wharf.brain.errors import AuthOldRevision, RequestTooLarge
 from wharf.brain.ha.limits import BATCH_BYTES, MOST_IN_BATCH
 from wharf.brain.ha.readgate import Point
 from wharf.common.pb.control import control_pb2 as control
@@ -43,6 +43,9 @@ RETRY: Final = 0.1  # seconds until a session that could not be had is tried aga
 FINISH_SECONDS: Final = 0.5  # for answers on their way when another leads already
 OPEN_SECONDS: Final = 2.0  # for a session to open
 
+AUTH_OLD: Final = Reply(AuthOldRevision.code, AuthOldRevision.text, b"")
+"""This very object answers a question that the leader has refused, undone, because it knows other users and roles."""
+
 Done = Callable[[Reply | None, bool], None]
 
 
@@ -51,6 +54,7 @@ class _Question:
     path: str
     request: bytes
     traceparent: bytes
+    caller: Caller
     done: Done
     sent: bool = False
 
@@ -102,12 +106,12 @@ class Link:
         """This session is of no use: another one, with the same."""
         self._moved.set()
 
-    def ask(self, path: str, request: bytes, call: Call, done: Done) -> None:
+    def ask(self, path: str, request: bytes, call: Call, done: Done, caller: Caller) -> None:
         """One question; see `router.Leader.ask`."""
         self._next_id += 1
         number = self._next_id
         traceparent = next((value for key, value in call.metadata if key == b"traceparent"), b"")
-        self._questions[number] = _Question(path, request, traceparent, done)
+        self._questions[number] = _Question(path, request, traceparent, caller, done)
         self._unsent.append(number)
         call.on_cancel = lambda: self._forget(number)
         self._wake.set()
@@ -191,7 +195,7 @@ class Link:
             number = self._unsent[0]
             question = self._questions.get(number)
             if question is not None:
-                question_size = len(question.request) + len(question.path) + len(question.traceparent) + 16
+                question_size = len(question.request) + len(question.path) + len(question.traceparent) + 32
                 if self._question_max and len(question.request) > self._question_max:
                     del self._questions[number]
                     question.done(Reply(RequestTooLarge.code, RequestTooLarge.text, b""), False)
@@ -201,7 +205,12 @@ class Link:
                     size += question_size
                     question.sent = True
                     message.questions.add(
-                        id=number, method=question.path, request=question.request, traceparent=question.traceparent
+                        id=number,
+                        method=question.path,
+                        request=question.request,
+                        traceparent=question.traceparent,
+                        user=question.caller.user,
+                        auth_version=question.caller.auth_version,
                     )
                     question.request = b""
             self._unsent.popleft()
@@ -212,7 +221,8 @@ class Link:
     def _take(self, message: control.FromLeader) -> None:
         if message.HasField("index"):
             index = message.index
-            self.on_index(index.token, None if index.refused else Point(index.revision, index.compact_revision))
+            point = Point(index.revision, index.compact_revision, index.auth_version)
+            self.on_index(index.token, None if index.refused else point)
         for answer in message.answers:
             question = self._questions.pop(answer.id, None)
             self._answered.set()
@@ -220,6 +230,8 @@ class Link:
                 continue
             if answer.undone:
                 question.done(None, True)
+            elif answer.auth_old:
+                question.done(AUTH_OLD, False)
             else:
                 question.done(Reply(answer.code, answer.text, answer.response), False)
         if message.HasField("hand_over"):

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import META_MEMBERS, Member
 from wharf.brain.engine.base import EngineError, SharedEngine
-from wharf.brain.errors import BadLeaderTransferee, BrainError, NoLeader, NotLeader, Stopped
+from wharf.brain.errors import (
+    BadLeaderTransferee,
+    BrainError,
+    LeaderTransferTimeout,
+    NoLeader,
+    NotLeader,
+    Stopped,
+)
+from wharf.brain.ha.contact import LeaderContact
 from wharf.brain.ha.crew import Crew
 from wharf.brain.ha.election import Election
 from wharf.brain.ha.link import Link
@@ -29,7 +37,8 @@ from wharf.common.clock import CLOCK, Clock
 from wharf.common.pb.control import control_pb2 as control
 
 if TYPE_CHECKING:
-    from wharf.brain.api.answered import Reply
+    from wharf.brain.api.answered import Caller
+    from wharf.brain.ha.link import Done
     from wharf.brain.ha.service import ControlService
     from wharf.brain.ha.session import Session
     from wharf.brain.store.store import Store
@@ -40,6 +49,7 @@ log = logging.getLogger(__name__)
 
 BEAT: Final = 0.25  # seconds between questions to the leader that keep the answer "how far behind" fresh
 HAND_OVER_SECONDS: Final = 2.0  # a node that goes waits for somebody else to lead
+TRANSFER_LIFETIMES: Final = 2.0  # of the lease, for the member that is to lead to do so
 READ_PATIENCE: Final = 5.0  # seconds a read may wait for this node to catch up
 
 
@@ -63,9 +73,10 @@ class HaNode:
         self.epoch = 0
         self.role = Role.FOLLOWING
         self.fatal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.on_change: Callable[[], None] = _nothing  # who leads, or whether that is known, has changed
-        self.on_term: Callable[[int], None] = _nothing_for
-        self.on_leaderless: Callable[[bool], None] = _nothing_whether
+        self.auth_version: Callable[[], int] = int  # of the users and roles that this node shows
+        self.on_change: Callable[[], None] = _ignore  # who leads, or whether that is known, has changed
+        self.on_term: Callable[[int], None] = _ignore
+        self.on_leaderless: Callable[[bool], None] = _ignore
         self.service: ControlService | None = None
         self.leader_changes = 0  # seen
         self._hub: Hub | None = None
@@ -80,12 +91,11 @@ class HaNode:
         self._resigned.set()
         self._link_is_open = asyncio.Event()
         self._successor = 0
-        self._index_revision = 0  # the newest a leader has told
-        self._asked_at = self._fresh_at = self._heard_at = self._led_at = clock.now()
+        self._contact = LeaderContact(clock.now())
         self._leaderless = False
         self._due, self._flying = Unchanged(), Unchanged()  # what reads wait for, and the batch that the engine has
         link.on_open, link.on_closed = self._link_opened, self._link_closed
-        link.on_index, link.on_hand_over = self._index, self._handed_over
+        link.on_index, link.on_hand_over = self._index_answered, lambda _: election.look_soon()
         election.on_won, election.on_lost, election.on_leader = self._won, self._lost, link.target
         store.on_halt(self._halted)
         store.present.on_moved(self._moved)
@@ -140,8 +150,8 @@ class HaNode:
     def reachable(self) -> bool:
         return self.role is Role.FOLLOWING and self.link.open
 
-    def ask(self, path: str, request: bytes, call: Call, done: Callable[[Reply | None, bool], None]) -> None:
-        self.link.ask(path, request, call, done)
+    def ask(self, path: str, request: bytes, call: Call, done: Done, caller: Caller) -> None:
+        self.link.ask(path, request, call, done, caller)
 
     def read(self, done: Callable[[bool], None]) -> None:
         if self.link.open:
@@ -152,7 +162,7 @@ class HaNode:
     # service.Host
 
     def published(self) -> Point:
-        return Point(self.store.revision, self.store.compact_revision)
+        return Point(self.store.revision, self.store.compact_revision, self.auth_version())
 
     def joined(self, session: Session) -> str:
         hello = session.hello
@@ -192,7 +202,8 @@ class HaNode:
     def leader_id(self) -> int:
         if self.role in (Role.LEADING, Role.RESIGNING):
             return self.member_id if self.proven() else 0
-        return self.link.leader_id
+        proven = self._contact.has_leader(self._clock.now(), self.election.ttl_ms / 1000)
+        return self.link.leader_id if proven else 0
 
     @property
     def term(self) -> int:
@@ -217,12 +228,17 @@ class HaNode:
             raise BadLeaderTransferee
         if not await self.step_down(member_id):
             raise NotLeader
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TRANSFER_LIFETIMES * self.election.ttl_ms / 1000):
+                await self._link_is_open.wait()
+        if self.link.leader_id != member_id:
+            raise LeaderTransferTimeout
 
     # What is seen of it
 
     def lag(self) -> float:
         """Seconds since this node last knew that it shows what the leader does; 0 on a leader."""
-        return 0.0 if self.proven() else max(0.0, self._clock.now() - self._fresh_at)
+        return 0.0 if self.proven() else self._contact.lag(self._clock.now())
 
     @property
     def waiting_reads(self) -> int:
@@ -274,7 +290,7 @@ class HaNode:
 
     async def _release(self, successor: int | None) -> None:
         """Give the lease back, then tell those who wait for it, unless None: only now can one of them win."""
-        await self.election.release()
+        await self.election.release(successor or 0)
         if self.service is not None and successor is not None:
             self.service.hand_over(successor)
         self._resigned.set()
@@ -310,8 +326,6 @@ class HaNode:
         log.info("leading", extra={"epoch": self.epoch, "revision": self.store.revision})
 
     async def _drain(self) -> None:
-        if self._successor and self.service is not None:
-            self.service.hand_over(self._successor)  # whoever is not named keeps off already
         if self.store.leads:
             await self.store.leading.stop()
         if self.role is Role.RESIGNING:
@@ -336,6 +350,7 @@ class HaNode:
 
     def _link_opened(self) -> None:
         self._link_is_open.set()
+        self._contact.leads(self._clock.now())  # only a leader opens a session
         self._set_epoch(self.link.epoch)
         self._confirm()
         self.on_change()
@@ -345,10 +360,6 @@ class HaNode:
         self._gate.lost()
         self.election.look_soon()
         self.on_change()
-
-    def _handed_over(self, successor: int) -> None:
-        """The leader goes: whoever it has named goes first."""
-        self.election.vacant(first=successor in (0, self.member_id))
 
     def _set_epoch(self, epoch: int) -> None:
         if epoch > self.epoch or self.store.term != epoch + 1:
@@ -370,24 +381,21 @@ class HaNode:
     def _confirm(self) -> None:
         """Ask the leader how far it is, so that what this node has may be shown."""
         if self.link.open:
-            self._gate.read(_nothing_whether)
+            self._gate.read(_ignore)
 
     def _ask_index(self, token: int) -> None:
-        self._asked_at = self._clock.now()
+        self._contact.asked(self._clock.now())
         self.link.ask_index(token)
 
-    def _index(self, token: int, point: Point | None) -> None:
-        self._heard_at = self._clock.now()
+    def _index_answered(self, token: int, point: Point | None) -> None:
+        self._contact.answered(point, self._clock.now())
         if point is not None:
-            self._index_revision = max(self._index_revision, point.revision)
-            self._led_at = self._heard_at
             self._tail.confirmed(point.revision)
             self._look_at_shown()
         self._gate.answered(token, point)
 
     def _look_at_shown(self) -> None:
-        if self.store.revision >= self._index_revision:
-            self._fresh_at = self._asked_at
+        self._contact.shows(self.published())
         if self.certain():
             self._gate.shown(self.published())
 
@@ -402,13 +410,13 @@ class HaNode:
             await asyncio.sleep(BEAT)
             now = self._clock.now()
             if self.link.open:
-                if self._gate.token and now - self._heard_at > max(ttl, 2.0):
+                if self._gate.token and self._contact.silence(now) > max(ttl, 2.0):
                     log.warning("the leader does not answer, looking for it anew")
                     self.link.restart()
                 elif not self._gate.token:
                     self._confirm()
             else:
-                self._heard_at = now
+                self._contact.idle(now)
             self._look_after_reads(now)
             self._look_after_engine(now)
             self._note_leaderless(now, ttl)
@@ -431,17 +439,11 @@ class HaNode:
     def _note_leaderless(self, now: float, ttl: float) -> None:
         """Watches that insist on a leader end when there has been none for long: their clients find another node."""
         if self.proven():
-            self._led_at = now
-        leaderless = now - self._led_at > 3 * ttl
+            self._contact.leads(now)
+        leaderless = self._contact.is_leaderless(now, ttl)
         if leaderless != self._leaderless:
             self._leaderless = leaderless
             self.on_leaderless(leaderless)
 
 
-def _nothing() -> None: ...
-
-
-def _nothing_for(_: int) -> None: ...
-
-
-def _nothing_whether(_: bool) -> None: ...
+def _ignore(*_: object) -> None: ...

@@ -17,13 +17,18 @@ Done = Callable[[bool], None]
 
 
 class Point(NamedTuple):
-    """How far a node is; neither number ever falls."""
+    """How far a node is; no number ever falls."""
 
     revision: int
     compact_revision: int = -1
+    auth_version: int = 0  # of users and roles; they change without a revision
 
     def reaches(self, other: Point) -> bool:
-        return self.revision >= other.revision and self.compact_revision >= other.compact_revision
+        return (
+            self.revision >= other.revision
+            and self.compact_revision >= other.compact_revision
+            and self.auth_version >= other.auth_version
+        )
 
 
 NOWHERE = Point(0)

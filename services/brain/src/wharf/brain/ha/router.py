@@ -7,15 +7,17 @@ and the client is told so in etcd's words. What waits is bounded in number, byte
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from wharf.brain.api.answered import Reply
+from wharf.brain.api.answered import Caller, Reply
 from wharf.brain.api.encode import as_member
 from wharf.brain.api.service import fail
 from wharf.brain.errors import BrainError, LeaderFailed, NoLeader, RequestTimeout, TooManyRequests
+from wharf.brain.ha.link import AUTH_OLD
 from wharf.brain.ha.routes import RANGE, Route, is_serializable, route_of
+from wharf.brain.ha.watch_barrier import WatchBarrier
 from wharf.wire import timers
 from wharf.wire.rpc import Call, Code, Kind, Metadata, Method, StreamHandler, UnaryHandler
 
@@ -41,9 +43,12 @@ class Leader(Protocol):
     def reachable(self) -> bool:
         """Whether another node does and can be asked."""
 
-    def ask(self, path: str, request: bytes, call: Call, done: Callable[[Reply | None, bool], None]) -> None:
-        """Have the leader answer `request`: done(reply, _); done(None, True) when nothing was done about it, done(None,
-        False) when nobody knows.
+    def ask(
+        self, path: str, request: bytes, call: Call, done: Callable[[Reply | None, bool], None], caller: Caller
+    ) -> None:
+        """Have the leader answer `request` of `caller`: done(reply, _); done(None, True) when nothing was done,
+        done(None, False) when the outcome is unknown. done(AUTH_OLD, _): nothing was done, because the leader knows
+        other users and roles than `caller` was authenticated with.
         """
 
     def read(self, done: Callable[[bool], None]) -> None:
@@ -59,7 +64,11 @@ class _Waiting:
 
 
 class Router:
-    """See the module. `changed` whenever `leads` or `reachable` may answer differently."""
+    """See the module. `changed` whenever `leads` or `reachable` may answer differently.
+
+    `identify` authenticates the client of a call that goes to the leader, which decides what that user may do. What it
+    refuses, and what the leader refuses because of other users and roles, is looked at again after a read index.
+    """
 
     def __init__(
         self,
@@ -73,6 +82,7 @@ class Router:
         """`patience`: seconds a call waits for somebody to lead. `route`: where each method is answered. `member_id`:
         who answers, whoever has found the answer; 0: that one.
         """
+        self.identify: Callable[[Call], Caller] = _unidentified
         self._member_id = member_id
         self._leader, self._patience, self._time, self._call_later = leader, patience, time, call_later
         self._route = route
@@ -83,9 +93,6 @@ class Router:
     def __len__(self) -> int:
         """Calls that wait."""
         return len(self._waiting)
-
-    def methods(self, table: Sequence[Method]) -> list[Method]:
-        return [self.routed(method) for method in table]
 
     def routed(self, method: Method) -> Method:
         route = self._route(method.path)
@@ -120,24 +127,50 @@ class Router:
                 proven = ProvenCall(call, self._leader.proven, lambda: fail(call, LeaderFailed()), wait)
                 here(data, cast(Call, proven))
             elif self._leader.reachable():
-                self._ask(path, data, call, wait)
+                self._ask(path, data, call, again, until)
             else:
                 wait()
 
         return lambda data, call: attempt(data, call, 0.0)
 
-    def _ask(self, path: str, data: bytes, call: Call, again: Callable[[], None]) -> None:
+    def _ask(
+        self, path: str, data: bytes, call: Call, again: Callable[[float], None], until: float, fresh: bool = False
+    ) -> None:
+        """`fresh`: this node has just shown everything acknowledged, so that a refusal of the caller is final."""
+
         def done(reply: Reply | None, undone: bool) -> None:
             if call.done:
                 return
-            if reply is not None:
+            if reply is AUTH_OLD:
+                refresh()
+            elif reply is not None:
                 self._pass_on(call, reply)
             elif undone:
-                again()
+                self._wait(again, call, len(data), until)
             else:
                 fail(call, LeaderFailed())
 
-        self._leader.ask(path, data, call, done)
+        def refresh() -> None:
+            self._leader.read(refreshed)
+
+        def refreshed(shown: bool) -> None:
+            if call.done:
+                return
+            deadline = until or self._time() + self._patience
+            if shown and self._leader.reachable() and self._time() < deadline:
+                self._ask(path, data, call, again, deadline, fresh=True)
+            else:
+                self._wait(again, call, len(data), deadline)
+
+        try:
+            caller = self.identify(call)
+        except BrainError as error:
+            if fresh:
+                fail(call, error)
+            else:
+                refresh()
+            return
+        self._leader.ask(path, data, call, done, caller)
 
     def _read(self, path: str, here: UnaryHandler) -> UnaryHandler:
         def handler(data: bytes, call: Call) -> None:
@@ -151,15 +184,20 @@ class Router:
     def _held(self, here: StreamHandler, route: Route) -> StreamHandler:
         """A stream that begins with a read: what it says before that is kept for it."""
 
+        def begin(call: Call) -> None:
+            here(call)
+            if route is Route.SHOWN:
+                WatchBarrier(call, lambda then: self._when_shown(lambda _: then(), call, 0, 0.0)).install()
+
         def handler(call: Call) -> None:
             if route is Route.SHOWN and self._leader.certain():
-                here(call)
+                begin(call)
                 return
             said: list[bytes] = []
             ended: list[bool] = []
 
             def resume(_: Call) -> None:
-                here(call)
+                begin(call)
                 for message in said:
                     if call.on_message is not None:
                         call.on_message(message)
@@ -249,6 +287,10 @@ class Router:
         for each in waiting:
             if not each.call.done:
                 fail(each.call, error)
+
+
+def _unidentified(_: Call) -> Caller:
+    return Caller(None, 0)
 
 
 class ProvenCall:

@@ -1,8 +1,8 @@
 """Where each method of the API is answered when there are several nodes. Pure.
 
-`HERE`: by this node at once. `SHOWN`: here too, but not before it has heard that a leader has shown what it shows.
-`READ`: here, but not before this node shows everything that was acknowledged when the question came. `LEADER`: by
-whoever leads, because it writes, or because only a leader knows (time left to a lease).
+`HERE`: by this node at once. `SHOWN`: here too, but not before it has heard that a leader has shown what it shows, and
+each watch is created like a read. `READ`: here, but not before this node shows everything that was acknowledged when
+the question came. `LEADER`: by whoever leads, because it writes, or because only a leader knows (time left to a lease).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from wharf.brain.api.lease import RENEW
 from wharf.brain.api.pb import rpc
+from wharf.brain.api.token_use import RECORD_USE
 
 
 class Route(Enum):
@@ -27,12 +28,15 @@ WATCH: Final = "/etcdserverpb.Watch/Watch"
 _KV, _LEASE, _AUTH = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Auth/"
 _LOCK, _ELECTION = "/v3lockpb.Lock/", "/v3electionpb.Election/"
 
-_READ: Final = frozenset((RANGE, _KV + "RangeStream", _ELECTION + "Observe"))
+_READ: Final = frozenset(
+    (RANGE, _KV + "RangeStream", _ELECTION + "Observe", _AUTH + "AuthStatus", "/etcdserverpb.Maintenance/Snapshot")
+)
 _LEADER: Final = frozenset(
     (
         *(_KV + name for name in ("Put", "DeleteRange", "Txn", "Compact")),
         *(_LEASE + name for name in ("LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases")),
         RENEW,
+        RECORD_USE,
         "/etcdserverpb.Maintenance/Alarm",
         *("/etcdserverpb.Cluster/" + name for name in ("MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote")),
         _LOCK + "Lock",
@@ -47,7 +51,7 @@ def route_of(path: str) -> Route:
         return Route.READ
     if path == WATCH:
         return Route.SHOWN
-    if path in _LEADER or (path.startswith(_AUTH) and path != _AUTH + "AuthStatus"):
+    if path in _LEADER or path.startswith(_AUTH):
         return Route.LEADER
     return Route.HERE
 

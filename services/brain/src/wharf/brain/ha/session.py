@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Protocol, cast
 
-from wharf.brain.api.answered import AnsweredCall, Reply
+from wharf.brain.api.answered import AnsweredCall, Caller, Reply
+from wharf.brain.api.guard import AUTHENTICATE
 from wharf.brain.errors import LeaderFailed, NoLeader
 from wharf.brain.ha.limits import (
     BATCH_BYTES,
@@ -35,7 +36,7 @@ class Leader(Protocol):
     def leads(self) -> bool: ...
     def proven(self) -> bool: ...
     def published(self) -> Point:
-        """Everything acknowledged is at or below this."""
+        """Everything acknowledged is at or below this, changes of users and roles included."""
 
 
 class Broken(Exception):
@@ -69,7 +70,7 @@ class Session:
             point = self._host.published()
             leads = self._host.proven()  # asked last: this process may have slept since it looked
             self._index = control.Index(token=message.index_token, refused=not leads)
-            self._index.revision, self._index.compact_revision = point
+            self._index.revision, self._index.compact_revision, self._index.auth_version = point
             self.wake.set()
         for question in message.questions:
             self._ask(question)
@@ -130,9 +131,12 @@ class Session:
             self._send(control.Answer(id=number, code=Code.UNIMPLEMENTED, text=text))
         elif not self._host.leads() or self._is_full(size):
             self._send(control.Answer(id=number, undone=True))
+        elif question.auth_version != self._host.published().auth_version and question.method != AUTHENTICATE:
+            self._send(control.Answer(id=number, auth_old=True))  # the follower may have let in what was revoked
         else:
             metadata = ((b"traceparent", question.traceparent),) if question.traceparent else ()
-            call = AnsweredCall(question.method, partial(self._answer, number), metadata)
+            caller = Caller(question.user if question.HasField("user") else None, question.auth_version)
+            call = AnsweredCall(question.method, partial(self._answer, number), metadata, caller=caller)
             self._calls[number] = (call, size)
             self._asked += size
             handler(question.request, cast(Call, call))

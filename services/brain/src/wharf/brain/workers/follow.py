@@ -25,7 +25,7 @@ from wharf.brain.workers.gate import Gate
 from wharf.brain.workers.page import HALTED, Page, generation_of, word_of
 
 if TYPE_CHECKING:
-    from wharf.brain.api.answered import Reply
+    from wharf.brain.api.answered import Caller, Reply
     from wharf.brain.ha.link import Link
     from wharf.brain.store.present import Present
     from wharf.wire.rpc import Call
@@ -106,11 +106,14 @@ class Follower:
     def reachable(self) -> bool:
         return self._link.open
 
-    def ask(self, path: str, request: bytes, call: Call, done: Callable[[Reply | None, bool], None]) -> None:
-        self._link.ask(path, request, call, done)
+    def ask(
+        self, path: str, request: bytes, call: Call, done: Callable[[Reply | None, bool], None], caller: Caller
+    ) -> None:
+        self._link.ask(path, request, call, done, caller)
 
     def read(self, done: Callable[[bool], None]) -> None:
-        """The gate has seen to it."""
+        """The gate has waited for what was published when the call came; show what is published now."""
+        self.look()
         done(True)
 
     # Moving

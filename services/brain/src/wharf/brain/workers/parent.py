@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from wharf.common.log import get_log
 from wharf.common.metrics import Family, Registry
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.report import labelled
-from wharf.wire.rpc import Method, UnaryHandler
+from wharf.wire.rpc import Method
 from wharf.wire.server import bind
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Parent:
         self._server = ControlServer()
         self._children: dict[int, Child] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._auth_version: Callable[[], int] = int
         self._over = False  # no worker is started any more
         self._closed = False
         self.deaths = 0  # of workers, unasked
@@ -98,10 +99,9 @@ class Parent:
         self.store.present.on_settled(self._publish)
         self.store.on_halt(self._halted)
         self._publish()
-        handlers = {
-            method.path: cast(UnaryHandler, method.handler) for method in (*api.methods, *api.leases.between_nodes())
-        }
-        await self._server.start(ControlService(self, handlers, self._config.receive_max), [self._control], None)
+        self._auth_version = lambda: api.auth_version
+        service = ControlService(self, api.for_nodes(), self._config.receive_max)
+        await self._server.start(service, [self._control], None)
         self._config = _for_workers(self._config, front.addresses)
         served = [asyncio.Event() for _ in range(self._config.workers)]
         self._tasks += [asyncio.create_task(self._keep(worker, first)) for worker, first in enumerate(served)]
@@ -160,7 +160,7 @@ class Parent:
         return True
 
     def published(self) -> Point:
-        return Point(self.store.revision, self.store.compact_revision)
+        return Point(self.store.revision, self.store.compact_revision, self._auth_version())
 
     def joined(self, session: Session) -> str:
         return ""

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from wharf.brain.api.members import Alone, Cluster, Member
 from wharf.brain.engine.lmdb_follow import LmdbFollower
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wharf.brain.front import Front
     from wharf.brain.watch.hub import Hub
     from wharf.brain.workers.child import Handed
-    from wharf.wire.rpc import Method, UnaryHandler
+    from wharf.wire.rpc import Method
 
 WAIT = 5.0  # seconds a request waits for the session with the parent
 REPORT_EVERY = 1.0  # seconds
@@ -72,8 +72,8 @@ class Worker:
         return made
 
     def methods(self, api: Api) -> Sequence[Method]:
-        api.leases.renew_by = cast("UnaryHandler", self._router.routed(api.leases.between_nodes()[0]).handler)
-        return self._router.methods(api.methods)
+        self._router.identify = api.guard.identify
+        return api.route(self._router.routed)
 
     def admitted(self, methods: Sequence[Method]) -> Sequence[Method]:
         return self._follower.gate.methods(methods)

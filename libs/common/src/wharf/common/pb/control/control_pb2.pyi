@@ -99,11 +99,17 @@ class Question(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     method: _builtins.str
     """"/etcdserverpb.KV/Txn" """
     request: _builtins.bytes
     traceparent: _builtins.bytes
+    user: _builtins.str
+    """that the follower has authenticated; absent: none"""
+    auth_version: _builtins.int
+    """of the users and roles it has authenticated with"""
     def __init__(
         self,
         *,
@@ -111,12 +117,16 @@ class Question(_message.Message):
         method: _builtins.str = ...,
         request: _builtins.bytes = ...,
         traceparent: _builtins.bytes = ...,
+        user: _builtins.str | None = ...,
+        auth_version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_user", b"_user", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "method", b"method", "request", b"request", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user", b"_user", "auth_version", b"auth_version", "id", b"id", "method", b"method", "request", b"request", "traceparent", b"traceparent", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
 Global___Question: _TypeAlias = Question  # noqa: Y015
 
@@ -189,6 +199,7 @@ class Answer(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     UNDONE_FIELD_NUMBER: _builtins.int
+    AUTH_OLD_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     code: _builtins.int
     """of gRPC"""
@@ -196,6 +207,8 @@ class Answer(_message.Message):
     response: _builtins.bytes
     undone: _builtins.bool
     """nothing was done and nothing will be: ask whoever leads now"""
+    auth_old: _builtins.bool
+    """nothing was done: the question's auth_version is not the leader's"""
     def __init__(
         self,
         *,
@@ -204,10 +217,11 @@ class Answer(_message.Message):
         text: _builtins.str = ...,
         response: _builtins.bytes = ...,
         undone: _builtins.bool = ...,
+        auth_old: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "id", b"id", "response", b"response", "text", b"text", "undone", b"undone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_old", b"auth_old", "code", b"code", "id", b"id", "response", b"response", "text", b"text", "undone", b"undone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,6 +235,7 @@ class Index(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     COMPACT_REVISION_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
     token: _builtins.int
     revision: _builtins.int
     """everything acknowledged before the question arrived is at or below it"""
@@ -228,6 +243,8 @@ class Index(_message.Message):
     """this node cannot prove that it leads"""
     compact_revision: _builtins.int
     """reads below are refused; -1: never compacted"""
+    auth_version: _builtins.int
+    """of users and roles"""
     def __init__(
         self,
         *,
@@ -235,10 +252,11 @@ class Index(_message.Message):
         revision: _builtins.int = ...,
         refused: _builtins.bool = ...,
         compact_revision: _builtins.int = ...,
+        auth_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compact_revision", b"compact_revision", "refused", b"refused", "revision", b"revision", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "compact_revision", b"compact_revision", "refused", b"refused", "revision", b"revision", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
