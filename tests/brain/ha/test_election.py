@@ -127,14 +127,32 @@ def test_another_holder_is_told_of_and_not_pushed_aside() -> None:
     play(story)
 
 
-def test_who_is_not_named_by_the_leaving_leader_leaves_the_first_try_to_others() -> None:
+def test_a_candidate_leaves_the_lease_to_the_successor_that_the_record_names_for_a_while() -> None:
     async def story(booth: Booth) -> None:
-        booth.election.vacant(first=False)
-        await booth.turn()
-        assert booth.events == []
-        booth.clock.advance(0.6)
+        booth.lease.record = Record("b/1", "b:1", 3, TTL_MS, released=True, epoch=1, successor="8")
+        booth.clock.advance(10.0)
+        for _ in range(10):
+            await booth.turn()
+            booth.clock.advance(TTL_MS / 1000 / 10 - 0.001)
+        assert booth.events == [], "it has seen the record less than a lifetime ago"
+        booth.clock.advance(0.02)
         await booth.turn()
         assert booth.events == ["won"]
+
+    play(story)
+
+
+def test_the_successor_that_the_record_names_stands_at_once_though_it_has_led_a_moment_ago() -> None:
+    async def story(booth: Booth) -> None:
+        await booth.turn()
+        await booth.election.release(successor=8)
+        assert booth.lease.record is not None
+        assert booth.lease.record.successor == "8"
+        await booth.turn()
+        assert booth.events == ["won"], "whoever has handed over stands again at once"
+        booth.lease.record = Record("8/1", "b:1", 3, TTL_MS, released=True, epoch=1, successor="7")
+        await booth.turn()
+        assert booth.events == ["won", "won"]
 
     play(story)
 

@@ -52,6 +52,7 @@ class Record:
     ttl_ms: int  # how long anybody up to this holder may believe after this record was written
     released: bool = False  # neither the holder nor anybody with a fence before believes any more
     epoch: int = 0  # fence of the holder, 0 until it has one
+    successor: str = ""  # name of the candidate that the holder handed over to; empty: any
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +150,26 @@ class Tenure:
         """The lease is somebody else's, or gone, or given up: over at once, for good."""
         return replace(self, until=-_NEVER)
 
-    def farewell(self, now: float) -> Record:
+    def farewell(self, now: float, successor: str = "") -> Record:
         """The record to release the lease with, after `refused`. It calls the lease released only when nobody before
         may believe either."""
         following = self.next(now).record
-        return replace(following, released=now >= self.from_)
+        return replace(following, released=now >= self.from_, successor=successor)
 
 
 def _belief(ttl_ms: int, sent_at: float) -> float:
     return sent_at + ttl_ms / 1000 * (1 - DRIFT)
 
 
-_FIELDS: Final = {"holder": str, "address": str, "counter": int, "ttl_ms": int, "released": bool, "epoch": int}
+_FIELDS: Final = {
+    "holder": str,
+    "address": str,
+    "counter": int,
+    "ttl_ms": int,
+    "released": bool,
+    "epoch": int,
+    "successor": str,
+}
 
 
 def encode_record(record: Record) -> bytes:
@@ -184,8 +193,8 @@ def parse_record(data: bytes) -> Record:
 
 def _checked(fields: dict[str, Any]) -> Record:
     record = Record(**fields)
-    if not (0 < len(record.holder) <= MAX_TEXT and len(record.address) <= MAX_TEXT):
-        raise BadRecord("a lease record's holder or address is empty or too long")
+    if not (0 < len(record.holder) <= MAX_TEXT and max(len(record.address), len(record.successor)) <= MAX_TEXT):
+        raise BadRecord("a lease record's holder, address or successor is empty or too long")
     if not (0 <= record.counter <= _MAX_COUNTER and 0 <= record.epoch <= _MAX_COUNTER):
         raise BadRecord("a lease record's counter or epoch is out of range")
     if not 0 < record.ttl_ms <= MAX_TTL_MS:

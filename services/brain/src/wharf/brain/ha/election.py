@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 LOOKS: Final = 10  # at the lease, in one lifetime of it
 RENEWALS: Final = 4
-AFTER_OTHERS: Final = 0.5  # lifetimes that whoever was not named leaves to whoever was
+AFTER_SUCCESSOR: Final = 1.0  # lifetimes that a free lease is left to the successor that its record names
 EARLY: Final = 0.005  # seconds that a timer may be early
 AFTER_FAILURE: Final = 2.0  # lifetimes that a node whose engine failed leaves to others
 
@@ -58,12 +58,6 @@ class Election:
     def look_soon(self) -> None:
         self._soon.set()
 
-    def vacant(self, first: bool) -> None:
-        """The lease is free, says who held it; `first`: this node may go first."""
-        if not first:
-            self._not_before = self._clock.now() + AFTER_OTHERS * self.ttl_ms / 1000
-        self._soon.set()
-
     def back_off(self) -> None:
         """This node would make a poor leader just now."""
         self._not_before = self._clock.now() + AFTER_FAILURE * self.ttl_ms / 1000
@@ -88,14 +82,17 @@ class Election:
             self._renewed.clear()
             await self._renewed.wait()
 
-    async def release(self) -> None:
-        """Give the lease back; nothing is believed from now on. When Redis does not answer, it runs out by itself."""
+    async def release(self, successor: int = 0) -> None:
+        """Give the lease back; nothing is believed from now on. When Redis does not answer, it runs out by itself. The
+        other candidates leave the lease to `successor`, a member id, for `AFTER_SUCCESSOR`; 0: to nobody.
+        """
         tenure, self._tenure = self._tenure, None
         if tenure is None:
             return
         self._not_before = max(self._not_before, self._clock.now() + self.ttl_ms / 1000)
         try:
-            await self._lease.release(tenure.refused().farewell(self._clock.now()))
+            name = f"{successor:x}" if successor else ""
+            await self._lease.release(tenure.refused().farewell(self._clock.now(), name))
         except LeaseUnavailable as error:
             log.warning("the lease could not be given back, it will run out: %s", error)
 
@@ -124,8 +121,16 @@ class Election:
         if look.holder is not None:
             if look.record is not None and look.record.holder == look.holder:
                 self.on_leader(look.record.address)
-        elif not self._withdrawn and self._clock.now() >= self._not_before:
+        elif not self._withdrawn and self._may_stand(look.record):
             await self._stand()
+
+    def _may_stand(self, record: Record | None) -> bool:
+        """Whether this node may take the lease, which is free; `record` is what its last holder left."""
+        now, successor = self._clock.now(), "" if record is None else record.successor
+        if successor == self._member:
+            return True
+        after_successor = self._seen.since + AFTER_SUCCESSOR * self.ttl_ms / 1000 if successor else 0.0
+        return now >= max(self._not_before, after_successor)
 
     async def _stand(self) -> None:
         record = Record(new_holder(self._member), self._address, 0, self.ttl_ms)
