@@ -132,6 +132,7 @@ def test_all_problems_are_told_at_once() -> None:
         "kind",
         "spec.servers[1].wieght",
         "spec.policies[0].rules[0].verbs[1]",
+        "spec.policies[1].servers[0]",
         "spec.timeouts.connect",
     }
     assert found["spec.servers[1].wieght"] == "unknown field (did you mean weight?)"
@@ -142,6 +143,35 @@ def test_a_broken_policy_does_not_hide_what_another_gets_wrong() -> None:
     found = problems(one)
     assert found["spec.policies[1].servers[0]"] == "'one1' is not a server of this cluster (did you mean one?)"
     assert len(found) == 2
+
+
+def test_a_broken_rule_or_server_does_not_hide_what_else_its_policy_gets_wrong() -> None:
+    policy = {
+        "name": "a",
+        "rules": [{"verbs": ["lsit"]}],
+        "servers": ["one", "tow"],
+        "flowControl": ["slwo", "fast"],
+        "balance": {"strategy": "RundRobin", "hashKey": "Nothing"},
+    }
+    servers = [{"url": "https://10.0.0.1:6443", "name": "one", "weight": -1}, {"url": "https://two:6443", "zone": 7}]
+    schemas = [{"name": "slow", "qps": -1}, {"name": "fast", "maxInFlight": 1}]
+    found = problems(document(spec(servers=servers, policies=[policy], flowControl={"schemas": schemas})))
+    assert set(found) == {
+        "spec.servers[0].weight",
+        "spec.servers[1].zone",
+        "spec.policies[0].rules[0].verbs[0]",
+        "spec.policies[0].servers[1]",
+        "spec.policies[0].flowControl[0]",
+        "spec.policies[0].balance.hashKey",
+        "spec.policies[0].balance.strategy",
+        "spec.flowControl.schemas[0].qps",
+    }
+    assert found["spec.policies[0].flowControl[0]"] == "'slwo' is not one of flowControl.schemas (did you mean slow?)"
+
+
+def test_a_list_that_is_too_long_does_not_hide_what_its_entries_get_wrong() -> None:
+    found = problems(document(spec(servers=[{"url": "ftp://x"}] + [{"url": f"https://s{n}"} for n in range(64)])))
+    assert {"spec.servers", "spec.servers[0].url"} == set(found)
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,14 @@ def test_a_broken_secret_is_reported(tmp_path: Path) -> None:
     assert found.refused[0].problems == ("a.yaml: data[token] is not base64",)
 
 
+def test_a_secret_whose_data_is_no_object_does_not_end_the_reading(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", secret("token") | {"data": [1]}, document(spec(), "one"))
+    found = Folder(tmp_path).look()
+    assert names(found) == ["one"]
+    assert found is not None
+    assert found.refused[0].problems == ("a.yaml: data is not an object",)
+
+
 def test_endpoint_slices_are_collected_by_service(tmp_path: Path) -> None:
     labels = {"kubernetes.io/service-name": "kube"}
     one = {"kind": "EndpointSlice", "metadata": {"name": "kube-1", "namespace": "a", "labels": labels}, "endpoints": []}

@@ -29,7 +29,7 @@ class Given(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
-        if value is BAD:
+        if is_bad(value):
             raise Unread(name)
         return value
 
@@ -37,6 +37,25 @@ class Given(dict[str, Any]):
         if name not in self:
             return default
         return self[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A refused object: rules that go over several objects still see those of its fields that could be read."""
+
+    values: Given
+
+
+def is_bad(value: object) -> bool:
+    return value is BAD or isinstance(value, Broken)
+
+
+def peek(entry: object, name: str, default: Any = None) -> Any:
+    """A field, by its document name, of a read object or of a refused one; `default` where it could not be read."""
+    if isinstance(entry, Broken):
+        found = dict.get(entry.values, name, default)
+        return default if found is BAD else found
+    return default if entry is BAD else getattr(entry, _snake_case(name), default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +241,13 @@ class Listing:
     def read(self, value: object, path: str, reading: Reading) -> Any:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             return reading.refuse(path, f"must be a list, not {json_type(value)}")
-        if not self.least <= len(value) <= self.most:
-            return reading.refuse(path, f"must have {self.least} to {self.most} entries, not {len(value)}")
+        fits = self.least <= len(value) <= self.most
+        if not fits:
+            reading.refuse(path, f"must have {self.least} to {self.most} entries, not {len(value)}")
+        value = value[: self.most]
         read = tuple(self.item.read(one, f"{path}[{index}]", reading) for index, one in enumerate(value))
         self._refuse_repeated(value, path, reading)
-        return read  # refused entries keep their place, for rules that look at the others
+        return read if fits else BAD  # refused entries keep their place, for rules that look at the others
 
     def _refuse_repeated(self, value: Sequence[Any], path: str, reading: Reading) -> None:
         seen: dict[object, int] = {}
@@ -267,7 +288,7 @@ class Field:
 
     @property
     def target(self) -> str:
-        return self.attribute or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.name).lower()
+        return self.attribute or _snake_case(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +340,7 @@ class Shape:
                     reading.refuse(join(path, problem.path), problem.text)
         if self.make is None:
             return self.arguments(values)
-        return self.make(**self.arguments(values)) if len(reading.problems) == before else BAD
+        return self.make(**self.arguments(values)) if len(reading.problems) == before else Broken(values)
 
     def arguments(self, values: Given) -> Given:
         """Attribute → value of what was given."""
@@ -329,7 +350,7 @@ class Shape:
                 continue
             if isinstance(one.kind, Shape) and one.kind.make is None:
                 group = dict.__getitem__(values, one.name)
-                found.update({} if group is BAD else group)
+                found.update({} if is_bad(group) else group)
             else:
                 found[one.target] = dict.__getitem__(values, one.name)
         return found
@@ -385,6 +406,10 @@ def join(path: str, name: str) -> str:
     if not path or not name:
         return path or name
     return f"{path}{name}" if name.startswith("[") else f"{path}.{name}"
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def plain(value: float | str) -> float | str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from wharf.gateway.api.fields import (
-    BAD,
     Choice,
     Constraint,
     Field,
@@ -18,6 +17,8 @@ from wharf.gateway.api.fields import (
     Unread,
     Values,
     constraint,
+    is_bad,
+    peek,
     suggestion,
 )
 from wharf.gateway.api.layout_names import (
@@ -53,6 +54,7 @@ from wharf.gateway.api.layout_upstream import (
     TRACING,
     UPSTREAM,
     count,
+    server_name,
 )
 from wharf.gateway.api.shapes import (
     Balance,
@@ -214,15 +216,29 @@ def _servers(values: Values) -> tuple[Server, ...]:
 
 def _whole(entries: tuple[Any, ...]) -> tuple[Any, ...]:
     """A list of which nothing was refused; Unread otherwise."""
-    if BAD in entries:
+    if any(map(is_bad, entries)):
         raise Unread
     return entries
 
 
-def _policies(values: Values) -> Iterator[tuple[int, Policy]]:
+def _names(entries: tuple[Any, ...]) -> list[str]:
+    """Names of a list's objects, those with other problems too; Unread when one has none that can be read."""
+    names = []
+    for entry in entries:
+        url = peek(entry, "url", "")
+        name = peek(entry, "name") or (server_name(url) if url else "")
+        if not name:
+            raise Unread
+        names.append(name)
+    return names
+
+
+def _references(values: Values, field: str) -> Iterator[tuple[str, str]]:
+    """(path, name) of every name that this field of a policy gives."""
     for index, policy in enumerate(values.get("policies", ())):
-        if policy is not BAD:
-            yield index, policy
+        for place, name in enumerate(peek(policy, field, ())):
+            if isinstance(name, str):
+                yield f"policies[{index}].{field}[{place}]", name
 
 
 def _discovers(values: Values) -> bool:
@@ -230,25 +246,19 @@ def _discovers(values: Values) -> bool:
 
 
 def _unknown_servers(values: Values) -> Iterator[Problem]:
-    names = [server.name for server in _servers(values)]
+    names = _names(values.get("servers", ()))
     if not names or _discovers(values):
         return
-    for index, policy in _policies(values):
-        for place, name in enumerate(policy.servers):
-            if name not in names:
-                hint = suggestion(name, names)
-                yield Problem(f"policies[{index}].servers[{place}]", f"{name!r} is not a server of this cluster{hint}")
+    for path, name in _references(values, "servers"):
+        if name not in names:
+            yield Problem(path, f"{name!r} is not a server of this cluster{suggestion(name, names)}")
 
 
 def _unknown_schemas(values: Values) -> Iterator[Problem]:
-    names = [schema.name for schema in _whole(values.get("flowControl", {}).get("schemas", ()))]
-    for index, policy in _policies(values):
-        for place, name in enumerate(policy.flow_control):
-            if name not in names:
-                hint = suggestion(name, names)
-                yield Problem(
-                    f"policies[{index}].flowControl[{place}]", f"{name!r} is not one of flowControl.schemas{hint}"
-                )
+    names = _names(values.get("flowControl", {}).get("schemas", ()))
+    for path, name in _references(values, "flowControl"):
+        if name not in names:
+            yield Problem(path, f"{name!r} is not one of flowControl.schemas{suggestion(name, names)}")
 
 
 def _repeated_servers(values: Values) -> Iterator[Problem]:

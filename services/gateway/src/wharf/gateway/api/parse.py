@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from wharf.gateway.api.fields import BAD, Problem, Reading, Unread, json_type, shown, suggestion
+from wharf.gateway.api.fields import BAD, Problem, Reading, Unread, json_type, peek, shown, suggestion
 from wharf.gateway.api.layout import SPEC
 from wharf.gateway.api.layout_names import OBJECT
 from wharf.gateway.api.shapes import GROUP, KIND, VERSION, UpstreamCluster
@@ -127,10 +127,8 @@ def _check_strategies(spec: Mapping[str, Any], reading: Reading) -> None:
     except Unread:
         return
     for index, policy in enumerate(policies):
-        if policy is BAD:
-            continue
-        name = policy.balance.strategy
-        if name not in reading.strategies:
+        name = peek(peek(policy, "balance"), "strategy") if policy is not BAD else None
+        if name is not None and name not in reading.strategies:
             known = sorted(reading.strategies)
             hint = suggestion(name, known) or f" (installed: {', '.join(known)})"
             reading.refuse(f"spec.policies[{index}].balance.strategy", f"{name!r} is not an installed strategy{hint}")

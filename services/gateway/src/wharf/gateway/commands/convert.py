@@ -2,7 +2,8 @@
 
 Warnings and refusals go to standard error. With `-o` every cluster becomes a file of its own, readable by its owner
 only, because keys are inside; otherwise all go to standard output. Exit code 1 when a document was refused, the others
-are converted all the same; 2 for a wrong command line or a file that cannot be read.
+are converted all the same, or when there is none to convert; 2 for a wrong command line or a file that cannot be read,
+and then nothing is written.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 
 import yaml
 from wharf.gateway.api.convert import Converted, convert, is_theirs
+from wharf.gateway.api.kubegateway import API_VERSION
 from wharf.gateway.api.parse import Invalid
-from wharf.gateway.commands.files import Unreadable, documents_of
+from wharf.gateway.api.shapes import KIND
+from wharf.gateway.commands.files import name_of, read_files
 
 _DESCRIPTION = "Turns KubeGateway's UpstreamCluster documents (proxy.kubegateway.io/v1alpha1) into the gateway's own."
 
@@ -36,7 +39,9 @@ _Dumper.add_representer(str, _block)
 def run(argv: Sequence[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser("wharf gateway convert", description=_DESCRIPTION)
-    parser.add_argument("file", nargs="*", help="YAML or JSON, several documents each; standard input without one")
+    parser.add_argument(
+        "path", nargs="*", help="a directory, or files of YAML or JSON, several documents each; standard input without"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write a file per cluster into this directory")
     try:
         options = parser.parse_args(argv)
@@ -44,8 +49,10 @@ def run(argv: Sequence[str]) -> int:
         return int(ended.code or 0)
     refused = False
     converted: list[Converted] = []
-    try:
-        for where, document in documents_of(options.file):
+    unreadable: list[str] = []
+    for file in read_files(options.path, unreadable):
+        for document in file.documents:
+            where = f"{file.label}: {name_of(document)}"
             if not is_theirs(document):
                 _say(where, "is no UpstreamCluster of KubeGateway; passed over")
                 continue
@@ -58,10 +65,15 @@ def run(argv: Sequence[str]) -> int:
                 continue
             for warning in converted[-1].warnings:
                 _say(where, f"warning: {warning}")
-        _write(converted, options.output)
-    except Unreadable as error:
-        print(f"wharf gateway convert: {error}", file=sys.stderr)
+    if unreadable:
+        for line in unreadable:
+            _say("wharf gateway convert", line)
         return 2
+    if not converted and not refused:
+        _say("wharf gateway convert", f"there is nothing to convert: no document is of {API_VERSION}, kind {KIND}")
+        return 1
+    try:
+        _write(converted, options.output)
     except OSError as error:
         print(f"wharf gateway convert: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2

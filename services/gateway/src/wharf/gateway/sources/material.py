@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -86,8 +86,11 @@ def _unmatched(found: Mapping[str, Mapping[str, Material]], before: UpstreamClus
 
 
 def secret_data(document: Mapping[str, Any]) -> dict[str, bytes]:
-    """The entries of a Secret document; ValueError when one is not base64."""
+    """The entries of a Secret document; ValueError when data is no object or an entry is not base64."""
     found = {}
+    for name in ("data", "stringData"):
+        if not isinstance(document.get(name) or {}, Mapping):
+            raise ValueError(f"{name} is not an object")
     for key, value in (document.get("data") or {}).items():
         try:
             found[str(key)] = base64.b64decode(str(value), validate=True)
@@ -95,6 +98,19 @@ def secret_data(document: Mapping[str, Any]) -> dict[str, bytes]:
             raise ValueError(f"data[{key}] is not base64") from error
     found.update({str(key): str(value).encode() for key, value in (document.get("stringData") or {}).items()})
     return found
+
+
+def without_secrets(cluster: UpstreamCluster, known: Container[tuple[str, str]]) -> UpstreamCluster:
+    """The cluster without the materials of Secrets that are not among the `known`."""
+    gone: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+    for part, name, material in materials_of(cluster):
+        if material.secret is not None and material.secret not in known:
+            gone[part][name] = None
+    return replace(
+        cluster,
+        serving=replace(cluster.serving, **gone["serving"]),
+        upstream=replace(cluster.upstream, **gone["upstream"]),
+    )
 
 
 def find_in(secrets: Mapping[tuple[str, str], Mapping[str, bytes]], material: Material) -> bytes:
