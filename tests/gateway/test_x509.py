@@ -46,6 +46,22 @@ def test_edge_06_certificates_that_name_nobody_are_refused(names: list[tuple[Obj
         certificate_user(certificate(names).der)
 
 
+def with_serial(der: bytes, first: int) -> bytes:
+    """The certificate with another first byte of its serial number; its signature is not checked here."""
+    number = x509.load_der_x509_certificate(der).serial_number
+    length = (number.bit_length() + 8) // 8
+    old = b"\x02" + bytes([length]) + number.to_bytes(length, "big")
+    assert der.count(old) == 1
+    return der.replace(old, old[:2] + bytes([first]) + old[3:])
+
+
+def test_certificate_with_a_negative_serial_number_is_refused_and_with_a_positive_one_accepted() -> None:
+    der = user_certificate("jane").der
+    assert certificate_user(with_serial(der, 0x7F)).user.name == "jane"
+    with pytest.raises(BadClientCertificate):
+        certificate_user(with_serial(der, 0x80))
+
+
 @given(st.binary(max_size=64), st.integers(0, 400))
 def test_any_bytes_are_read_or_refused(junk: bytes, at: int) -> None:
     der = user_certificate("jane", "dev").der

@@ -36,6 +36,43 @@ def test_a_certificate_of_a_version_that_is_none(der: bytes) -> None:
         certificate_user(broken)
 
 
+@pytest.mark.parametrize(
+    ("serial", "accepted"), [(b"\x01", True), (b"\x00", True), (b"\xff", False)], ids=["1", "0", "-1"]
+)
+def test_a_negative_serial_number_is_refused_and_zero_is_not(der: bytes, serial: bytes, accepted: bool) -> None:
+    """As Go reads certificates."""
+    one = pem(with_short_serial(der, serial))
+    for check in (check_ca, check_certificate):
+        if accepted:
+            check(one)
+        else:
+            with pytest.raises(ValueError, match="PEM certificate"):
+                check(one)
+
+
+def with_short_serial(der: bytes, serial: bytes) -> bytes:
+    """The certificate with this byte for a serial number; its signature is not checked here."""
+    body, end = element(der, element(der, 0)[0])
+    version_end = element(der, body)[1]
+    serial_end = element(der, version_end)[1]
+    changed = der[body:version_end] + b"\x02\x01" + serial + der[serial_end:end]
+    return sequence(sequence(changed) + der[end:])
+
+
+def element(der: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the DER element at `at` begins and ends."""
+    size, start = der[at + 1], at + 2
+    if size >= 0x80:
+        size, start = int.from_bytes(der[start : start + size - 0x80], "big"), start + size - 0x80
+    return start, start + size
+
+
+def sequence(content: bytes) -> bytes:
+    size = len(content)
+    length = b"\x81" + bytes([size]) if size < 0x100 else b"\x82" + size.to_bytes(2, "big")
+    return b"\x30" + length + content
+
+
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_any_damage_is_a_value_error(der: bytes, edits: list[tuple[int, int]]) -> None:
     damaged = bytearray(der)

@@ -11,8 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography import x509
 from cryptography.x509.oid import NameOID, ObjectIdentifier
+from wharf.gateway.api.pem import load_der
 from wharf.gateway.user import User, with_usual_group
 
 _UID: Final = ObjectIdentifier("1.3.6.1.4.1.57683.2")
@@ -34,13 +34,13 @@ class CertificateUser:
 def certificate_user(der: bytes) -> CertificateUser:
     """The user that a certificate names. BadClientCertificate when it has no common name, or several uids."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_der(der)
         names = certificate.subject
         common_names = [str(name.value) for name in names.get_attributes_for_oid(NameOID.COMMON_NAME)]
         groups = [str(name.value) for name in names.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
         uids = [str(name.value) for name in names.get_attributes_for_oid(_UID)]
         not_after = certificate.not_valid_after_utc.timestamp()
-    except (ValueError, x509.InvalidVersion) as error:
+    except ValueError as error:
         raise BadClientCertificate("the client certificate cannot be read") from error
     if not common_names or not common_names[-1]:
         raise BadClientCertificate("the client certificate has no common name")
