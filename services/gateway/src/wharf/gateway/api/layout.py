@@ -274,8 +274,8 @@ def _unenforced_denials(values: Values) -> Iterator[Problem]:
     authentication = values.get("authentication")
     if authentication is not None and authentication.tokens is TokenMode.REVIEW:
         return
-    for index, policy in _policies(values):
-        if policy.deny is None:
+    for index, policy in enumerate(values.get("policies", ())):
+        if is_bad(policy) or policy.deny is None:
             continue
         for place, rule in enumerate(_whole(policy.rules)):
             field = _field_about_users(rule)
