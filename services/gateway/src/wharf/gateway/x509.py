@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.x509.oid import NameOID, ObjectIdentifier
-from wharf.gateway.api.pem import load_der
+from wharf.gateway.certificates import load_der
 from wharf.gateway.user import User, with_usual_group
 
 _UID: Final = ObjectIdentifier("1.3.6.1.4.1.57683.2")

@@ -1,30 +1,16 @@
-"""What certificates, keys and tokens must look like, wherever they come from. Errors never repeat what they refuse.
-
-Serial numbers are judged as kube-apiserver does (Go's crypto/x509): zero is taken, because old self-signed CAs have it,
-a negative one is refused (RFC 5280 §4.1.2.2).
-"""
+"""What certificates, keys and tokens must look like, wherever they come from. Errors never repeat what they refuse."""
 
 from __future__ import annotations
 
 import re
-import threading
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import Certificate
-
-_loading: Final = threading.Lock()  # filters of warnings are the whole process's
-
-
-def load_der(der: bytes) -> Certificate:
-    """A certificate; ValueError when it cannot be read."""
-    [certificate] = _load(lambda: [x509.load_der_x509_certificate(der)])
-    return certificate
+from wharf.gateway.certificates import load_pem
 
 
 def check_certificate(pem: bytes) -> None:
@@ -76,22 +62,9 @@ CHECKS: Final[Mapping[str, Callable[[bytes], None]]] = {
 
 def _certificates(pem: bytes) -> list[Certificate]:
     try:
-        return _load(lambda: x509.load_pem_x509_certificates(pem))
+        return load_pem(pem)
     except ValueError as error:
         raise ValueError("a PEM certificate") from error
-
-
-def _load(load: Callable[[], list[Certificate]]) -> list[Certificate]:
-    with _loading, warnings.catch_warnings():
-        # The library announces that it will refuse serial numbers below 1 one day.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        try:
-            found = load()
-        except x509.InvalidVersion as error:  # is no ValueError
-            raise ValueError(str(error)) from error
-        if any(certificate.serial_number < 0 for certificate in found):
-            raise ValueError("the serial number is negative")
-    return found
 
 
 def _public_key(pem: bytes) -> bytes:
