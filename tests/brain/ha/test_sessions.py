@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -305,5 +306,30 @@ def test_who_is_refused_is_not_there() -> None:
         await pair.service.wait_empty(10)
         assert pair.host.there == []
         assert not pair.link.open
+
+    play(story)
+
+
+def test_refusal_by_the_leader_is_logged_as_an_error() -> None:
+    """An operator has to give the node another name; a leader that is gone is news at most."""
+
+    async def story(pair: Pair) -> None:
+        await pair.opened.wait()
+        pair.host.refusal = "another node is called follower already"
+        refused: asyncio.Future[logging.LogRecord] = asyncio.get_running_loop().create_future()
+
+        class Watch(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if "is called follower already" in record.getMessage() and not refused.done():
+                    refused.set_result(record)
+
+        watch, logger = Watch(), logging.getLogger("wharf.brain.ha.link")
+        logger.addHandler(watch)
+        try:
+            pair.link.restart()
+            async with asyncio.timeout(10):
+                assert (await refused).levelname == "ERROR"
+        finally:
+            logger.removeHandler(watch)
 
     play(story)

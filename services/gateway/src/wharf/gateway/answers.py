@@ -6,6 +6,7 @@ says one second, and what will not says nothing. Events are not repeated: their 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from wharf.common.kube import status as kube
 from wharf.common.kube.request_shape import RequestInfo
 from wharf.common.kube.status import Status, encode
-from wharf.wire.web import Exchange, Header
+from wharf.wire.web import Exchange, Fault, Header
 
 USER_BOUND_SECONDS: Final = 10  # Retry-After where a user has too many long-running requests: they last
 HEADER: Final = b"x-wharf-gateway"  # tells an answer of the gateway from a server's; its value is the reason
@@ -112,14 +113,28 @@ def outdated(cluster: str) -> Answer:
     return Answer(Reason.NO_SERVER, kube.service_unavailable(text))
 
 
-def upstream_failed(cluster: str, server: str, what: str) -> Answer:
-    text = f"{_one(server)} of cluster {cluster} did not answer: {what}"
+def upstream_failed(cluster: str, server: str, fault: Fault) -> Answer:
+    """503 that says what may have become of the request: whether a client may repeat it depends on that."""
+    text = f"{_one(server)} of cluster {cluster} did not answer: {_FAULTS[fault]}"
     return Answer(Reason.UPSTREAM, kube.service_unavailable(text))
 
 
 def timed_out(cluster: str, server: str, seconds: float) -> Answer:
     text = f"{_one(server)} of cluster {cluster} gave no answer within {seconds:g} seconds"
     return Answer(Reason.TIMEOUT, kube.timeout(text))
+
+
+_NOT_PROCESSED: Final = "the request was not processed; try again"
+_PERHAPS_PROCESSED: Final = "the request may have been processed; read the object before you repeat a write"
+_FAULTS: Final[Mapping[Fault, str]] = {
+    Fault.UNSENT: f"no connection to it could be made; {_NOT_PROCESSED}",
+    Fault.FULL: f"every connection to it is in use; {_NOT_PROCESSED}",
+    Fault.REFUSED: f"it refused the request; {_NOT_PROCESSED}",
+    Fault.RESET: f"it reset the request; {_PERHAPS_PROCESSED}",
+    Fault.LOST: f"the connection to it was lost; {_PERHAPS_PROCESSED}",
+    Fault.PROTOCOL: f"what it sent is not valid HTTP; {_PERHAPS_PROCESSED}",
+    Fault.TIMEOUT: f"it took too long; {_PERHAPS_PROCESSED}",
+}
 
 
 def _one(server: str) -> str:

@@ -170,7 +170,8 @@ class Link:
                     await asyncio.gather(writer, return_exceptions=True)
                     call.cancel()
         except (grpc.RpcError, grpc.aio.UsageError, TimeoutError, asyncio.InvalidStateError) as error:
-            self._complain(address, _reason(error))
+            refused = isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.FAILED_PRECONDITION
+            self._complain(address, _reason(error), logging.ERROR if refused else logging.INFO)
         finally:
             self._closed()
 
@@ -237,11 +238,14 @@ class Link:
         if message.HasField("hand_over"):
             self.on_hand_over(message.hand_over.successor)
 
-    def _complain(self, address: str, reason: str) -> None:
-        """Once per address and reason: a leader that is gone is tried again and again."""
+    def _complain(self, address: str, reason: str, level: int) -> None:
+        """Once per address and reason: a leader that is gone is tried again and again.
+
+        A refusal by the leader (a name that another node has, another cluster) is an error: it needs an operator.
+        """
         if (address, reason) != self._complaint:
             self._complaint = (address, reason)
-            log.info("no session with the leader at %s: %s", address, reason)
+            log.log(level, "no session with the leader at %s: %s", address, reason)
 
     def _opened(self, welcome: control.Welcome) -> None:
         self.leader_id, self.epoch, self._question_max = welcome.leader_id, welcome.epoch, welcome.question_max

@@ -231,7 +231,7 @@ def _failed(flight: Flight, endpoint: Endpoint, failure: Failure, status: int) -
     elif failure.fault is Fault.TIMEOUT:
         flight.refuse(answers.timed_out(cluster.name, flight.server_name(endpoint), cluster.spec.timeouts.head))
     else:
-        flight.refuse(answers.upstream_failed(cluster.name, flight.server_name(endpoint), failure.fault.value))
+        flight.refuse(answers.upstream_failed(cluster.name, flight.server_name(endpoint), failure.fault))
 
 
 def _note_full(flight: Flight, endpoint: Endpoint) -> None:

@@ -66,9 +66,7 @@ async def _ask(flight: Flight, endpoint: Endpoint, pools: Pools) -> None:
         flight.task = None
         finish_attempt(flight, endpoint, failed.failure, 0)
         if not flight.ended:
-            flight.refuse(
-                answers.upstream_failed(cluster.name, flight.server_name(endpoint), failed.failure.fault.value)
-            )
+            flight.refuse(answers.upstream_failed(cluster.name, flight.server_name(endpoint), failed.failure.fault))
 
 
 def _switch(flight: Flight, endpoint: Endpoint, head: list[Header], upstream: Tunnel) -> None:
