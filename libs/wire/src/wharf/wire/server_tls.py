@@ -78,12 +78,17 @@ class DynamicTls:
     def __init__(self, default: Identity, policy: TlsPolicy | None = None) -> None:
         self._policy = policy or TlsPolicy()
         self._contexts: dict[Identity, IdentityContext] = {}
+        self._checked: dict[Identity, IdentityContext] = {}
         self._by_name: dict[str, IdentityContext] = {}
         self._by_address: dict[str, IdentityContext] = {}
         self._trust: dict[str, bytes] = {}
         self._identity = default
         self._default = self._context(default)
         self.replace(())
+
+    def check(self, identity: Identity) -> None:
+        """TlsError when `replace` could not use this identity; what was built for it is kept until then."""
+        self._checked[identity] = self._context(identity)
 
     def replace(self, identities: Iterable[Identity], default: Identity | None = None) -> None:
         """Use these for new handshakes; connections live on. The first to claim a name or address has it.
@@ -102,6 +107,7 @@ class DynamicTls:
         self._contexts, self._by_name, self._by_address = wanted, by_name, by_address
         self._identity, self._default = fallback, wanted[fallback]
         self._trust = {identity.name: identity.trust for identity in wanted}
+        self._checked = {}
 
     def trusts(self, identity: Identity) -> bool:
         """Whether a client that was verified as this identity says would be verified against the same CAs today."""
@@ -120,7 +126,7 @@ class DynamicTls:
         return found if found is not None else self._by_name.get("*." + name.partition(".")[2])
 
     def _context(self, identity: Identity) -> IdentityContext:
-        context = self._contexts.get(identity)
+        context = self._contexts.get(identity) or self._checked.get(identity)
         if context is None:
             context = build_identity(identity, self._policy)
         return context

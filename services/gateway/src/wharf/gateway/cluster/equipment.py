@@ -46,15 +46,17 @@ class Equipment:
         self._closing: set[asyncio.Task[None]] = set()
         self.own_identity = own_identity(spec)
 
-    def update(self, spec: UpstreamCluster) -> None:
-        """Take over a version. TlsError, and nothing has changed, when its certificates cannot be used."""
-        before = self._spec
-        if spec.upstream == before.upstream:
-            self._spec = spec
+    def prepare(self, spec: UpstreamCluster) -> Credentials:
+        """Make the credentials of a version, for `update`. TlsError when its certificates cannot be used."""
+        return self._credentials if spec.upstream == self._spec.upstream else Credentials(spec)
+
+    def update(self, spec: UpstreamCluster, credentials: Credentials) -> None:
+        """Take over a version and what `prepare` returned for it."""
+        before, self._spec = self._spec, spec
+        if credentials is self._credentials:
             self._limit()
             return
-        self._credentials = Credentials(spec)
-        self._spec = spec
+        self._credentials = credentials
         self.own_identity = own_identity(spec)
         at_once = spec.upstream.identity is not before.upstream.identity
         for endpoint in self._members.endpoints:

@@ -84,7 +84,7 @@ class Registry:
         if self._tls is None:
             return
         identities = [
-            identity for runtime in self.runtimes.values() if (identity := _identity(runtime, self._default()))
+            identity for runtime in self.runtimes.values() if (identity := _identity(runtime.spec, self._default()))
         ]
         try:
             self._tls.replace(identities, self._default())
@@ -113,6 +113,10 @@ class Registry:
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _take(self, cluster: UpstreamCluster) -> None:
+        """Add or change a cluster. TlsError or another error, and it is as before."""
+        identity = _identity(cluster, self._default())
+        if self._tls is not None and identity is not None:
+            self._tls.check(identity)  # here, or one cluster's certificate would hold up those of all
         runtime = self.runtimes.get(cluster.name)
         if runtime is None:
             sharing = self._shares.of(cluster.name) if self._shares is not None else None
@@ -159,9 +163,8 @@ def _claim(runtime: ClusterRuntime) -> Claim[ClusterRuntime]:
     return Claim(runtime, (spec.name, *spec.hostnames), spec.addresses)
 
 
-def _identity(runtime: ClusterRuntime, default: Identity | None) -> Identity | None:
+def _identity(spec: UpstreamCluster, default: Identity | None) -> Identity | None:
     """What clients of a cluster meet: its own certificate, else the listener's."""
-    spec = runtime.spec
     serving = spec.serving
     certificate, key = serving.certificate, serving.key
     if certificate is not None and key is not None:

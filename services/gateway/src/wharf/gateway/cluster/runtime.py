@@ -1,7 +1,8 @@
 """One cluster at work: what its UpstreamCluster says, compiled, and what has to live longer than one version of it.
 
 A new version takes effect between two requests: policies, limits and switches at once, servers and credentials by
-letting what is under way end where it is. Invariant: after `update` raised, the version before it is whole.
+letting what is under way end where it is. Invariant: whatever can fail is made before anything is changed, so after
+`update` raised, the version before it is whole.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wharf.common.clock import CLOCK
@@ -34,17 +35,32 @@ from wharf.gateway.review import AccessReviewer, TokenReviewer
 from wharf.gateway.route.router import Router
 from wharf.gateway.upstreams.choice import ABLE
 from wharf.gateway.upstreams.discovery import DnsWatch, servers_from_slices
-from wharf.gateway.upstreams.members import Members
+from wharf.gateway.upstreams.members import Members, Strategies
 from wharf.gateway.upstreams.prober import Prober
 from wharf.gateway.upstreams.retry import Budget
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
-from wharf.wire.web import Failure, Fault, ServedConnection
+from wharf.wire.web import Failure, Fault, Header, ServedConnection
 
 Slices = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 
 _log = get_log("gateway.cluster")
 _generations = itertools.count(1)  # of compiled versions, all clusters'
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """An UpstreamCluster, compiled."""
+
+    spec: UpstreamCluster
+    router: Router
+    strategies: Strategies
+    slices: tuple[Server, ...]  # servers found in EndpointSlices
+    tokens: TokenReviewer
+    rights: AccessReviewer
+    authenticator: Authenticator
+    own_headers: tuple[Header, ...]
+    tracer: Tracer | None  # None: the process's
 
 
 class ClusterRuntime:
@@ -71,6 +87,8 @@ class ClusterRuntime:
         self.members = Members(spec, now(), zone=zone)
         self._equipment = Equipment(spec, self.members)
         self.members.on_idle = self._equipment.release
+        self._client = KubeClient(self._review_pool, lambda: self._equipment.own_identity)
+        version = self._prepare(spec, slices, None)
         self.limiter = Limiter(spec.schemas, now(), sharing)
         self.pacer = Pacer(self.limiter)
         self.costs = ListCosts()
@@ -80,50 +98,63 @@ class ClusterRuntime:
         self.upgrade_permits = UpgradePermits()
         self.long_running = LongRunningCounts()
         self.bound_log = BoundLog(_log, spec.name)
-        self._client = KubeClient(self._review_pool, lambda: self._equipment.own_identity)
         self.prober = Prober(self.members, self._equipment.probe)
-        self._compile(spec, None)
-        self._apply(spec, slices)
+        self._adopt(version)
 
     # --- versions
     def update(self, spec: UpstreamCluster, slices: Slices) -> None:
-        """Take over a version. TlsError, and nothing has changed, when its certificates cannot be used."""
-        before = self.spec
-        self._equipment.update(spec)
-        self._compile(spec, before)
+        """Take over a version. Whatever this raises, nothing has changed: TlsError when its certificates cannot be
+        used, what the constructor of an installed strategy raises."""
+        version = self._prepare(spec, slices, self.spec)
+        credentials = self._equipment.prepare(spec)
+        self._equipment.update(spec, credentials)
         self.limiter.update(spec.schemas, self.now())
         self.budget.share = spec.retry.budget
-        self._apply(spec, slices)
+        self._adopt(version)
 
-    def _compile(self, spec: UpstreamCluster, before: UpstreamCluster | None) -> None:
-        self.spec = spec
-        self.generation = next(_generations)
-        self.router = Router(spec.policies)
-        self.policies = spec.policies
-        self.identity = spec.upstream.identity
+    def _prepare(self, spec: UpstreamCluster, slices: Slices, before: UpstreamCluster | None) -> _Version:
+        """All of a version that takes work, or can fail."""
         if before is None or before.authentication != spec.authentication or before.upstream != spec.upstream:
             # Whatever was said about tokens and rights counts for the cluster as it was.
-            self._tokens = TokenReviewer(self._client, spec.authentication, CLOCK)
-            self._rights = AccessReviewer(self._client, CLOCK)
-            self.authenticator = Authenticator(spec, CLOCK, self._tokens, self._rights)
+            tokens = TokenReviewer(self._client, spec.authentication, CLOCK)
+            rights = AccessReviewer(self._client, CLOCK)
+            authenticator = Authenticator(spec, CLOCK, tokens, rights)
+        else:
+            tokens, rights, authenticator = self._tokens, self._rights, self.authenticator
         # Behind front-proxy headers the gateway's token would make every client the gateway.
         front_proxy = spec.upstream.identity is IdentityMode.FRONT_PROXY
-        self.own_headers = () if front_proxy else own_headers(spec)
         ratio = spec.tracing.ratio
-        self.tracer = Tracer(ratio, self._sink) if self._sink is not None and ratio else None  # None: the process's
+        found: tuple[Server, ...] = ()
+        if spec.service is not None:
+            pieces = slices.get((spec.service.namespace, spec.service.name), ())
+            found = servers_from_slices(pieces, spec.service)
+        return _Version(
+            spec,
+            Router(spec.policies),
+            self.members.prepare(spec),
+            found,
+            tokens,
+            rights,
+            authenticator,
+            () if front_proxy else own_headers(spec),
+            Tracer(ratio, self._sink) if self._sink is not None and ratio else None,
+        )
+
+    def _adopt(self, version: _Version) -> None:
+        spec = self.spec = version.spec
+        self.generation = next(_generations)
+        self.router, self.policies = version.router, spec.policies
+        self.identity = spec.upstream.identity
+        self._tokens, self._rights, self.authenticator = version.tokens, version.rights, version.authenticator
+        self.own_headers = version.own_headers
+        self.tracer = version.tracer
         self.log_fields = spec.logging.fields
         self.logs_some = spec.logging.access or any(policy.access_log for policy in spec.policies)
         limits = (spec.logging.slow_seconds, spec.logging.slow_list_seconds)
         self.slow_from = min((seconds for seconds in limits if seconds > 0), default=math.inf)  # the least that may be
-
-    def _apply(self, spec: UpstreamCluster, slices: Slices) -> None:
-        if spec.service is not None:
-            pieces = slices.get((spec.service.namespace, spec.service.name), ())
-            self._slices = servers_from_slices(pieces, spec.service)
-        else:
-            self._slices = ()
+        self._slices = version.slices
         self._watch_dns(spec)
-        self._take_servers()
+        self._take_servers(version.strategies)
 
     def _watch_dns(self, spec: UpstreamCluster) -> None:
         if self._dns is not None and spec.dns == self._dns.discovery:
@@ -137,9 +168,9 @@ class ClusterRuntime:
                 self._dns.servers = before.servers  # the same question: its answer stays until there is another
             self._dns_task = asyncio.create_task(self._dns.run())
 
-    def _take_servers(self) -> None:
+    def _take_servers(self, strategies: Strategies | None = None) -> None:
         found = (*self._slices, *(self._dns.servers if self._dns is not None else ()))
-        change = self.members.update(self.spec, found, self.now())
+        change = self.members.update(self.spec, found, self.now(), strategies)
         self._equipment.equip()
         if change.added or change.removed:
             _log.info(

@@ -16,7 +16,7 @@ rises); a request in between pays for the strategy alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -30,6 +30,7 @@ from wharf.gateway.upstreams.endpoint import SLOW_START_STEPS, Endpoint, Standin
 from wharf.gateway.upstreams.health import Health, ProbeResult, Verdict
 from wharf.gateway.upstreams.outliers import Outcome
 
+Strategies = Mapping[str, tuple[Lane, Lane]]  # by the policy's name: for short and for long-running requests
 OUT = (Standing.EJECTED, Standing.UNHEALTHY, Standing.UNKNOWN)
 
 
@@ -98,8 +99,29 @@ class Members:
         """Removed ones with streams left."""
         return tuple(self._leaving.values())
 
-    def update(self, cluster: UpstreamCluster, discovered: Iterable[Server], now: float) -> Change:
-        """Take over a configuration and what discovery found beside its servers."""
+    def prepare(self, cluster: UpstreamCluster) -> Strategies:
+        """The strategies of a configuration: those in use, new ones where another is named. Changes nothing.
+
+        What the constructor of a strategy raises is raised here.
+        """
+        found = {}
+        for policy in cluster.policies:
+            name, old = policy.balance.strategy, self._choices.get(policy.name)
+            if old is not None and old.policy.balance.strategy == name:
+                found[policy.name] = old.short, old.long
+            else:
+                found[policy.name] = Lane(self._make_strategy(name)), Lane(self._make_strategy(name))
+        return found
+
+    def update(
+        self, cluster: UpstreamCluster, discovered: Iterable[Server], now: float, strategies: Strategies | None = None
+    ) -> Change:
+        """Take over a configuration and what discovery found beside its servers.
+
+        `strategies`: as `prepare` returned them for this configuration; without, as `prepare`, and nothing has changed
+        when that raises.
+        """
+        lanes = self.prepare(cluster) if strategies is None else strategies
         wanted = _distinct((*cluster.servers, *discovered))
         removed = [endpoint for url, endpoint in self._endpoints.items() if url not in wanted]
         before, self._endpoints = self._endpoints, {}
@@ -114,7 +136,10 @@ class Members:
             _assign(endpoint, server)
         self._cluster = cluster
         self._bounded = bool(cluster.breaker.requests_max or cluster.breaker.watches_max)
-        self._choices = self._make_choices(cluster)
+        endpoints = self._endpoints.values()
+        self._choices = {
+            policy.name: Choice(policy, *lanes[policy.name], subset(policy, endpoints)) for policy in cluster.policies
+        }
         self._fresh_until = -inf
         for endpoint in removed:
             self._go(endpoint)
@@ -206,18 +231,6 @@ class Members:
             self._leaving[endpoint.server.url] = endpoint
         elif self.on_idle is not None:
             self.on_idle(endpoint)
-
-    def _make_choices(self, cluster: UpstreamCluster) -> dict[str, Choice]:
-        choices = {}
-        for policy in cluster.policies:
-            members = subset(policy, self._endpoints.values())
-            old = self._choices.get(policy.name)
-            if old is not None and old.policy.balance.strategy == policy.balance.strategy:
-                choices[policy.name] = Choice(policy, old.short, old.long, members)
-            else:
-                make, name = self._make_strategy, policy.balance.strategy
-                choices[policy.name] = Choice(policy, Lane(make(name)), Lane(make(name)), members)
-        return choices
 
     def _refresh(self, now: float) -> None:
         slow_start = self._cluster.health.slow_start
