@@ -297,7 +297,7 @@ def test_nobody_is_told_that_a_lease_is_gone_before_that_is_durable(fault: Fault
         engine.release()
         told = await asyncio.gather(*asked, return_exceptions=True)
         if fault is Fault.NONE:
-            assert told == [None, -1, [], 0]
+            assert told == [store.revision, -1, [], 0]
         else:
             assert [type(each) for each in told] == [NoLeader] * 4
 
@@ -323,5 +323,24 @@ def test_leases_expire_and_the_clock_is_stored_after_a_turn_that_failed(monkeypa
         failures = 1
         await timers.pass_time(3)
         assert not live(store, b"a")
+
+    run(body)
+
+
+def test_answers_name_the_revision_that_they_belong_to() -> None:
+    """Not the one that is shown when the batch has landed: later requests of the batch may have raised that."""
+
+    async def body(store: Store, timers: Timers) -> None:
+        leases = store.leases
+        await ask(leases.grant, 1, 10)
+        await submit(store, PutOp(b"k", b"v", lease=1))
+        granted, revoked, look, _ = await asyncio.gather(
+            ask(leases.grant, 2, 10),
+            ask(leases.revoke, 1),
+            ask(leases.tell, lambda: (leases.revision(), leases.list())),
+            submit(store, PutOp(b"k", b"w")),
+        )
+        assert (granted.revision, revoked, look) == (2, 3, (3, [2]))
+        assert store.revision == 4
 
     run(body)

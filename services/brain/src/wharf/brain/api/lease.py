@@ -14,7 +14,7 @@ from wharf.brain.api.node import Node
 from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, listen, stream, unary
 from wharf.brain.errors import BrainError
-from wharf.brain.store.ttl import Lease, Remaining
+from wharf.brain.store.ttl import Granted, Remaining
 from wharf.wire.rpc import Call, Metadata, Method, Peer, UnaryHandler
 
 _SERVICE = "/etcdserverpb.Lease/"
@@ -52,23 +52,23 @@ class LeaseApi:
     def grant(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseGrantRequest, data)
 
-        def done(granted: Lease | BrainError) -> None:
+        def done(granted: Granted | BrainError) -> None:
             if isinstance(granted, BrainError):
                 fail(call, granted)
             else:
                 body = number(0x10, granted.lease_id) + number(0x18, granted.ttl)
-                call.reply(self._header(self._store.revision) + body)
+                call.reply(self._header(granted.revision) + body)
 
         self._store.leases.grant(request.ID, request.TTL, done)
 
     def revoke(self, data: bytes, call: Call) -> None:
         request = decode.parse(rpc.LeaseRevokeRequest, data)
 
-        def done(error: BrainError | None) -> None:
-            if error is not None:
-                fail(call, error)
+        def done(outcome: int | BrainError) -> None:
+            if isinstance(outcome, BrainError):
+                fail(call, outcome)
             else:
-                call.reply(self._header(self._store.revision))
+                call.reply(self._header(outcome))
 
         self._store.leases.revoke(request.ID, done)
 
@@ -101,28 +101,30 @@ class LeaseApi:
         request = decode.parse(rpc.LeaseTimeToLiveRequest, data)
         leases = self._store.leases
 
-        def done(left: Remaining | BrainError) -> None:
-            if isinstance(left, BrainError):
-                fail(call, left)
+        def done(found: tuple[int, Remaining] | BrainError) -> None:
+            if isinstance(found, BrainError):
+                fail(call, found)
                 return
+            revision, left = found
             body = number(0x10, left.lease_id) + number(0x18, left.ttl) + number(0x20, left.granted_ttl)
             keys = frame_values(0x2A, left.keys) if request.keys else b""
-            call.reply(self._header(self._store.revision) + body + keys)
+            call.reply(self._header(revision) + body + keys)
 
-        leases.tell(lambda: leases.time_to_live(request.ID), done)
+        leases.tell(lambda: (leases.revision(), leases.time_to_live(request.ID)), done)
 
     def leases(self, data: bytes, call: Call) -> None:
         decode.parse(rpc.LeaseLeasesRequest, data)
         leases = self._store.leases
 
-        def done(ids: Sequence[int] | BrainError) -> None:
-            if isinstance(ids, BrainError):
-                fail(call, ids)
+        def done(found: tuple[int, Sequence[int]] | BrainError) -> None:
+            if isinstance(found, BrainError):
+                fail(call, found)
                 return
+            revision, ids = found
             listed = frame_values(0x12, (number(0x08, lease_id) for lease_id in ids))
-            call.reply(self._header(self._store.revision) + listed)
+            call.reply(self._header(revision) + listed)
 
-        leases.tell(leases.list, done)
+        leases.tell(lambda: (leases.revision(), leases.list()), done)
 
 
 class KeepAliveStream:

@@ -22,7 +22,7 @@ from wharf.brain.store.shapes import (
     SortTarget,
     TxnOp,
 )
-from wharf.brain.store.ttl import Lease
+from wharf.brain.store.ttl import Granted
 from wharf.brain.watch.watcher import WatchSpec
 
 
@@ -54,7 +54,7 @@ class LocalClient:
         """The id of a new lease."""
         outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        def done(answer: Lease | BrainError) -> None:
+        def done(answer: Granted | BrainError) -> None:
             if outcome.done():
                 return
             if isinstance(answer, BrainError):

@@ -20,7 +20,7 @@ from wharf.brain.store._codec import Pending, encode_kv
 from wharf.brain.store.keys import META_CLOCK, encode_u64, lease_key
 from wharf.brain.store.overlay import View
 from wharf.brain.store.shapes import EventKind
-from wharf.brain.store.ttl import Lease, LeaseTable, Remaining, encode_lease
+from wharf.brain.store.ttl import Granted, Lease, LeaseTable, Remaining, encode_lease
 from wharf.common.clock import Clock
 from wharf.wire.timers import attempt
 
@@ -86,10 +86,10 @@ class Leases:
         self._checkpoint: Timer | None = None
         self._running = False
 
-    def grant(self, lease_id: int, ttl: int, done: Callable[[Lease | BrainError], None]) -> None:
+    def grant(self, lease_id: int, ttl: int, done: Callable[[Granted | BrainError], None]) -> None:
         """A lease with `lease_id`, or with a new random positive id for 0."""
         lease_id = lease_id or self._unused_id()
-        answer: Lease | BrainError
+        answer: Granted | BrainError
         try:
             self._writer.check_writable()
             pending = self._writer.pending()
@@ -98,17 +98,18 @@ class Leases:
             return
         try:
             self._writer.charge(LEASE_COST)
-            answer = self.table.grant(lease_id, ttl, self.clock.now(), pending.undo)
+            lease = self.table.grant(lease_id, ttl, self.clock.now(), pending.undo)
         except BrainError as error:
             answer = error
         else:
-            pending.write(Table.META, lease_key(lease_id), encode_lease(answer))
+            pending.write(Table.META, lease_key(lease_id), encode_lease(lease))
+            answer = Granted(lease_id, lease.ttl, pending.revision)
         pending.answer(done, answer, lambda: self.grant(lease_id, ttl, done), None)
         self._writer.wake()
         self._arm()
 
-    def revoke(self, lease_id: int, done: Callable[[BrainError | None], None]) -> None:
-        """Remove the lease and delete its keys."""
+    def revoke(self, lease_id: int, done: Callable[[int | BrainError], None]) -> None:
+        """Remove the lease and delete its keys; `done` gets the revision of the state without them."""
         self._remove(lease_id, done)
 
     def keep_alive(self, lease_id: int, done: Callable[[int | BrainError], None]) -> None:
@@ -138,6 +139,10 @@ class Leases:
         pending.answer(done, look(), lambda: self.tell(look, done), None)
         self._writer.wake()
 
+    def revision(self) -> int:
+        """Of the state that a look of `tell` sees."""
+        return self._writer.pending().revision
+
     def time_to_live(self, lease_id: int) -> Remaining:
         return self.table.time_to_live(lease_id, self.clock.now())
 
@@ -163,8 +168,8 @@ class Leases:
             if lease_id and not self.table.holds(lease_id):
                 return lease_id
 
-    def _remove(self, lease_id: int, done: Callable[[BrainError | None], None]) -> None:
-        answer: BrainError | None = None
+    def _remove(self, lease_id: int, done: Callable[[int | BrainError], None]) -> None:
+        answer: int | BrainError
         try:
             self._writer.check_writable()
             pending = self._writer.pending()
@@ -177,6 +182,7 @@ class Leases:
             answer = error
         else:
             self._delete(lease, pending)
+            answer = pending.revision
         pending.answer(done, answer, lambda: self._remove(lease_id, done), None)
         self._writer.wake()
 
@@ -216,9 +222,9 @@ class Leases:
         for lease_id in self.table.expired(self.clock.now(), EXPIRE_AT_ONCE):
             self._remove(lease_id, self._expired)
 
-    def _expired(self, refusal: BrainError | None) -> None:
+    def _expired(self, outcome: int | BrainError) -> None:
         """An expiry that was refused is tried again a while later."""
-        if refusal is not None:
+        if isinstance(outcome, BrainError):
             self._not_before = self.clock.now() + RETRY
             self._arm()
 

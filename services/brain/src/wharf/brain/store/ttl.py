@@ -35,6 +35,15 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """LeaseGrant's answer; `revision`: of the state that the lease was granted in."""
+
+    lease_id: int
+    ttl: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Remaining:
     """TimeToLive's answer; ttl -1: no such lease."""
 
