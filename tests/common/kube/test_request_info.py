@@ -229,9 +229,22 @@ def test_long_targets_are_read_like_short_ones() -> None:
     (b"/api/v1/namespaces/ns/services/s/proxy/x", True),
     (b"/api/v1/namespaces/ns/pods/p/status", False),
     (b"/api/v1/pods", False),
+    (b"/debug/pprof/profile?seconds=68", True),
+    (b"/debug/pprof/trace?seconds=5", True),
+    (b"/debug/%70prof/heap", True),
+    (b"/debug/pprof", False),
+    (b"/debug/flags/v", False),
+    (b"/logs/kube-apiserver.log", False),
+    (b"/api/v1/debug/pprof/profile", False),
 ])  # fmt: skip
 def test_long_running_requests(target: bytes, long_running: bool) -> None:
     assert parse_request_info(b"GET", target).long_running is long_running
+
+
+@pytest.mark.parametrize("subresource", ["exec", "log", "proxy"])
+def test_a_subresource_makes_only_requests_of_objects_long_running(subresource: str) -> None:
+    assert RequestInfo(True, "/x", "get", subresource=subresource).long_running
+    assert not RequestInfo(False, "/x", "get", subresource=subresource).long_running
 
 
 SEGMENT = st.sampled_from(

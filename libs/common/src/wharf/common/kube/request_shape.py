@@ -22,12 +22,18 @@ class RequestInfo:
     parts: tuple[str, ...] = ()  # resource, name, subresource …
     label_selector: str = ""
     field_selector: str = ""
-    # Watches and streams, as kube-apiserver tells them: they have no deadline and a class of their own.
+    # Watches, streams and profiles have no deadline.
+    # Source: k8s.io/apiserver, pkg/server/filters/longrunning.go, with kube-apiserver's verbs and subresources.
     long_running: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        streams = self.verb in ("watch", "proxy") or self.subresource in _STREAMS
-        object.__setattr__(self, "long_running", streams)
+        if self.is_resource:
+            long_running = self.verb in _LONG_RUNNING_VERBS or self.subresource in _STREAMS
+        else:
+            long_running = self.verb in _LONG_RUNNING_VERBS or self.path.startswith(_PROFILES)
+        object.__setattr__(self, "long_running", long_running)
 
 
+_LONG_RUNNING_VERBS = ("watch", "proxy")
+_PROFILES = "/debug/pprof/"
 _STREAMS = frozenset(("attach", "exec", "log", "portforward", "proxy"))
