@@ -1,54 +1,14 @@
-"""Passive health: what counts against a server, how long it is left out, and that enough are kept."""
+"""Passive health: how many failures eject a server, for how long, and that enough servers are kept."""
 
 from __future__ import annotations
 
 import pytest
-from gateway.upstreams.kit import asks
 from hypothesis import given
 from hypothesis import strategies as st
-from wharf.common.kube.request_shape import RequestInfo
 from wharf.gateway.api import shapes
-from wharf.gateway.upstreams.outliers import LOST_TOGETHER, Outcome, Record, may_eject, note, outcome_of
-from wharf.wire.web import Fault
+from wharf.gateway.upstreams.outliers import LOST_TOGETHER, Outcome, Record, may_eject, note
 
 RULES = shapes.Outliers(consecutive_failures=3, eject=10.0, eject_max=60.0)
-WATCH, URL = asks("watch"), RequestInfo(False, "/version", "get")
-
-
-@pytest.mark.parametrize(
-    ("info", "status", "fault", "outcome"),
-    [
-        (asks(), 200, None, Outcome.GOOD),
-        (asks(), 404, None, Outcome.GOOD),
-        (asks(), 429, None, Outcome.GOOD),
-        (asks(), 500, None, Outcome.GOOD),  # one request's trouble, not the server's
-        (asks(), 503, None, Outcome.BAD),
-        (asks(group="apps"), 504, None, Outcome.BAD),
-        (asks(group="rbac.authorization.k8s.io"), 502, None, Outcome.BAD),
-        (URL, 503, None, Outcome.BAD),
-        (asks(group="metrics.k8s.io"), 503, None, Outcome.NOTHING),  # an aggregated server's
-        (asks(group="packages.example.org"), 503, None, Outcome.NOTHING),
-        (asks(what="pods/log"), 502, None, Outcome.NOTHING),  # a kubelet's
-        (asks(what="services/proxy"), 503, None, Outcome.NOTHING),
-        (asks("proxy", "nodes"), 503, None, Outcome.NOTHING),
-        (asks(), 0, None, Outcome.NOTHING),  # the client went away first
-        (asks(), 0, Fault.UNSENT, Outcome.BAD),
-        (asks(), 0, Fault.FULL, Outcome.NOTHING),
-        (asks(), 0, Fault.REFUSED, Outcome.NOTHING),  # it goes away in good order
-        (asks(), 0, Fault.RESET, Outcome.BAD),
-        (asks(), 200, Fault.RESET, Outcome.BAD),
-        (WATCH, 200, Fault.RESET, Outcome.NOTHING),
-        (WATCH, 0, Fault.RESET, Outcome.BAD),
-        (asks(), 0, Fault.TIMEOUT, Outcome.BAD),
-        (asks(), 0, Fault.PROTOCOL, Outcome.BAD),
-        (asks(), 0, Fault.LOST, Outcome.LOST),
-        (WATCH, 200, Fault.LOST, Outcome.LOST),
-    ],
-)
-def test_what_a_request_says_of_the_server(
-    info: RequestInfo, status: int, fault: Fault | None, outcome: Outcome
-) -> None:
-    assert outcome_of(info, status, fault) is outcome
 
 
 def after(marks: str, start: float = 0.0, step: float = 1.0, record: Record | None = None) -> Record:

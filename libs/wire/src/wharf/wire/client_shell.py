@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import ssl
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("wharf.wire")
 _EARLY_ENDS = 2  # in a row, that say nothing about the next connection
 _HTTP2_LIMITS = ClientLimits()
+# No file descriptor, buffer or local port is free here; the upstream was not even asked.
+_OWN_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 KEEPALIVE = b"wharf-ka"
 ProtocolName = Literal["auto", "h2", "http1"]
 _ALPN: dict[str, list[str]] = {"auto": ["h2", "http/1.1"], "h2": ["h2"], "http1": ["http/1.1"]}
@@ -202,7 +205,7 @@ class ClientConnection(SessionShell):
 
 
 async def open_connection(target: Target, limits: PoolLimits) -> ClientConnection:
-    """A connection that takes requests; RequestFailed (UNSENT) otherwise."""
+    """A connection that takes requests. RequestFailed: UNSENT, or FULL if this machine has no socket for it."""
     where = f"{target.host}:{target.port}"
     try:
         async with asyncio.timeout(limits.connect_timeout):
@@ -214,7 +217,8 @@ async def open_connection(target: Target, limits: PoolLimits) -> ClientConnectio
         text = f"{where}: not connected within {limits.connect_timeout:g} s"
         raise RequestFailed(Failure(Fault.UNSENT, text)) from None
     except OSError as error:
-        raise RequestFailed(Failure(Fault.UNSENT, f"{where}: {_reason(error)}")) from error
+        fault = Fault.FULL if error.errno in _OWN_LIMITS else Fault.UNSENT
+        raise RequestFailed(Failure(fault, f"{where}: {_reason(error)}")) from error
 
 
 async def _open_usable(target: Target, limits: PoolLimits) -> ClientConnection:

@@ -264,7 +264,8 @@ OUTLIERS: Final = Shape(
         Field(
             "consecutiveFailures",
             count(0, 1000),
-            "Requests in a row that failed by the server's fault (connect error, reset, 502, 503, 504). 0: off.",
+            "Requests in a row that failed by the server's fault (connect error, reset, 502, 503, 504). "
+            "Failures that a client, an aggregated API or a pod can cause do not count. 0: off.",
         ),
         Field("eject", SECONDS, "How long the server stays out; doubled each time."),
         Field("ejectMax", SECONDS, "At most."),

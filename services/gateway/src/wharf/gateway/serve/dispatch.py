@@ -17,8 +17,9 @@ from wharf.gateway.limits.outcome import Who
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint
+from wharf.gateway.upstreams.evidence import Evidence, outcome_of
 from wharf.gateway.upstreams.members import Unavailable
-from wharf.gateway.upstreams.outliers import Outcome, outcome_of
+from wharf.gateway.upstreams.outliers import Outcome
 from wharf.gateway.upstreams.retry import may_retry
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
@@ -131,6 +132,7 @@ def _send(flight: Flight, endpoint: Endpoint, link: Link) -> None:
         flight.cancelled()
         return
     pools: Pools = endpoint.pools
+    flight.shares_connection = link.version == HTTP2
     if not exchange.body_expected and link.version == HTTP2 == exchange.connection.version and flight.target is None:
         coupled = flight.relay = Coupled(cast("HttpServerStream", exchange), _done, flight)
         coupled.start(
@@ -260,11 +262,22 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
     cluster, info = flight.cluster, flight.info
     if flight.token:
         cluster.tokens.note(flight.token, flight.exchange.method, status)
-    if failure is None and 0 < status < 500:
-        outcome = Outcome.GOOD
-    else:
-        outcome = outcome_of(info, status, failure.fault if failure is not None else None)
+    good = failure is None and 0 < status < 500
+    outcome = Outcome.GOOD if good else outcome_of(_evidence(flight, status, failure))
     cluster.members.finished(endpoint, outcome, flight.host.now(), info.long_running)
+
+
+def _evidence(flight: Flight, status: int, failure: Failure | None) -> Evidence:
+    exchange = flight.exchange
+    return Evidence(
+        flight.info,
+        exchange.target if flight.target is None else flight.target,
+        status,
+        failure.fault if failure is not None else None,
+        authenticated=flight.is_proven,
+        has_body=exchange.body_expected,
+        shares_connection=flight.shares_connection,
+    )
 
 
 def expire(flight: Flight) -> None:

@@ -60,6 +60,7 @@ class Flight:
     place: Endpoint | None = None  # where `members.started` waits for its `finished`
     avoid: tuple[Endpoint, ...] = ()  # failed it already
     attempts: int = 0
+    shares_connection: bool = False  # the last attempt went out over HTTP/2
     sent_at: float = 0.0  # by the host's clock; 0: when it came, nothing held it up
     deadline: float = 0.0  # loop time at which the answer's head is late, or all of it; 0: never
     late: bool = False  # `deadline` is that of the whole answer

@@ -1,7 +1,6 @@
 """Passive health: a server that fails requests in a row is left out for a while. Pure.
 
-Only what is the server's own doing counts. A 503 that kube-apiserver hands on from an aggregated API or a kubelet says
-nothing about it: else a broken metrics-server would take healthy kube-apiservers out, one after the other.
+What a finished request counts as is decided in evidence.py.
 
 How long doubles with each ejection; every stretch of the first length without one forgives one doubling.
 """
@@ -12,14 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from wharf.common.kube.request_shape import RequestInfo
 from wharf.gateway.api import shapes
-from wharf.gateway.route.kinds import relayed
-from wharf.wire.web import Fault
 
-OWN_FAILURES: Final = frozenset((502, 503, 504))
-BUILT_IN_SUFFIX: Final = ".k8s.io"
-AGGREGATED: Final = frozenset(("metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"))
 LOST_TOGETHER: Final = 0.1  # seconds; streams lost within it went with one connection
 
 
@@ -29,7 +22,7 @@ class Outcome(Enum):
     GOOD = "good"
     BAD = "bad"
     LOST = "lost"  # with the connection, as everything else on it
-    NOTHING = "nothing"  # cancelled, refused unprocessed, no connection free, somebody else's error
+    NOTHING = "nothing"  # cancelled, not processed, another server's error, or the client can have provoked it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +34,6 @@ class Record:
 
     def ejected(self, now: float) -> bool:
         return now < self.until
-
-
-def outcome_of(info: RequestInfo, status: int, fault: Fault | None) -> Outcome:
-    """How a request that got `status` (0: no head) and ended with `fault` (None: whole, or cancelled) counts."""
-    if fault is Fault.LOST:
-        return Outcome.LOST
-    if fault is Fault.REFUSED or fault is Fault.FULL or (fault is None and not status):
-        return Outcome.NOTHING
-    if fault is not None:
-        # A server that closes a watch it has served for an hour may do so by reset.
-        return Outcome.NOTHING if status and info.long_running else Outcome.BAD
-    if status not in OWN_FAILURES:
-        return Outcome.GOOD
-    return Outcome.BAD if _answers_itself(info) else Outcome.NOTHING
-
-
-def _answers_itself(info: RequestInfo) -> bool:
-    group = info.group
-    if relayed(info):
-        return False
-    return "." not in group or (group.endswith(BUILT_IN_SUFFIX) and group not in AGGREGATED)
 
 
 def note(record: Record, outcome: Outcome, now: float, rules: shapes.Outliers, may_eject: bool) -> Record:
