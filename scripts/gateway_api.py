@@ -1,4 +1,4 @@
-"""Writes what follows from the gateway's table of fields: the CRD in the chart and the manual's reference.
+"""Writes what follows from the gateway's table of fields: the CRD and the schema in the chart, the manual's reference.
 
 `--check` writes nothing and fails when a file is not what it would write.
 """
@@ -9,14 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wharf.gateway.api import crd, reference
+from wharf.gateway.api import crd, reference, values_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def files() -> dict[Path, str]:
     """Path → the text it should have."""
-    return {ROOT / crd.FILE: crd.crd_yaml(), ROOT / reference.FILE: reference.reference()}
+    values = ROOT / values_schema.FILE
+    return {
+        ROOT / crd.FILE: crd.crd_yaml(),
+        ROOT / reference.FILE: reference.reference(),
+        values: values_schema.with_definition(values.read_text()),
+    }
 
 
 def main(argv: Sequence[str]) -> int:

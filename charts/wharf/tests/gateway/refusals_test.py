@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.api.documents import FULL
 
 CHART = Path(__file__).resolve().parents[2]
 CLUSTERS = 'gateway.clusters={"a":{"servers":[{"url":"https://a:6443"}]}}'
 INLINE_KEY = {"a": {"upstream": {"key": {"pem": "-----BEGIN EC PRIVATE KEY-----\nsecret"}}}}
+WITH_FILES = {"servers": [{"url": "https://a:6443"}], "serving": {"clientCA": {"file": "/etc/wharf/secrets/a/ca.crt"}}}
+AFFINITY = {
+    "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}
+        ]
+    }
+}
 SCALING = "gateway.autoscaling.enabled=true"
 
 # Values that must not render → what the refusal must name. Every `fail` of gateway-requirements.yaml has a row.
@@ -41,6 +50,15 @@ SINGLE = [
     "gateway.workers=0",
     'gateway.clusters={"Not_A_Name":{}}',
     'gateway.clusters={"a":"spec"}',
+    'gateway.clusters={"a":{"servres":[{"url":"https://a:6443"}]}}',
+    'gateway.clusters={"a":{"servers":[{"url":"https://a:6443","wieght":1}]}}',
+    'gateway.clusters={"a":{"servers":[{"url":"https://a:6443","weight":-1}]}}',
+    'gateway.clusters={"a":{"servers":[{"url":"https://a:6443"}],"serving":{"clientCA":{"file":"a","pem":"b"}}}}',
+    'gateway.clusters={"a":{"servers":[{"url":"https://a:6443"}],"policies":[{"name":"p","rules":[{"verb":["get"]}]}]}}',
+    'gateway.tolerations=[{"keys":"a"}]',
+    'gateway.networkPolicy.clients=[{"podSelectors":{}}]',
+    'gateway.affinity={"nodeAffinity":{"required":{}}}',
+    'gateway.resources={"request":{"cpu":"1"}}',
     'gateway.secrets=["Not_A_Name"]',
     'gateway.rbac.secrets={"edge":"all"}',
     'gateway.rbac.endpointSlices=["a","a"]',
@@ -101,6 +119,9 @@ def test_a_wrong_value_is_refused_by_the_schema(render: Callable[..., Any], pair
         ("gateway.replicas=5",),
         (SCALING,),
         (CLUSTERS, 'gateway.secrets=["a.b"]'),
+        (f"gateway.clusters={json.dumps({'a': FULL})}",),
+        (f"gateway.clusters={json.dumps({'a': WITH_FILES})}",),
+        (f"gateway.affinity={json.dumps(AFFINITY)}", 'gateway.tolerations=[{"key":"a","operator":"Exists"}]'),
         ('gateway.rbac.secrets={"edge":["a"],"certs":[]}', 'gateway.rbac.endpointSlices=["default"]'),
         ("gateway.shared.urls.redis=redis://redis", "gateway.shared.acceptPlaintext=true"),
         ("gateway.shared.urls.nats=nats://nats:4222", "gateway.shared.acceptPlaintext=true"),
