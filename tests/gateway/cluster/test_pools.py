@@ -33,7 +33,7 @@ def test_short_and_long_running_requests_have_bounds_of_their_own() -> None:
 
 def test_zero_pending_requests_means_no_bound() -> None:
     one = cluster()
-    assert pool_limits(one).pending_max == 1024
+    assert pool_limits(one).pending_max == 16_384
     assert pool_limits(replace(one, breaker=Breaker(pending_max=0))).pending_max == sys.maxsize
 
 

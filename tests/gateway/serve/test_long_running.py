@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from gateway.serve.kit import STREAMS_MAX, Opened, Stack, answer, run, stack, until
@@ -153,7 +154,8 @@ def test_tokens_that_pass_through_are_bounded_each_by_itself() -> None:
 def test_watches_that_take_all_their_connections_leave_those_of_short_requests() -> None:
     async def main() -> None:
         async with stack(longRunning={"perConnectionMax": 0}) as made:
-            document = made.document(health=HEALTH, timeouts={"connect": 0.3}, longRunning={"perConnectionMax": 0})
+            one_try: dict[str, Any] = {"timeouts": {"connect": 2}, "retry": {"attempts": 0}}
+            document = made.document(health=HEALTH, longRunning={"perConnectionMax": 0}, **one_try)
             document["spec"]["upstream"]["watchConnectionsMax"] = 2
             endpoint = made.gateway.registry.runtimes["prod"].members.endpoints[0]
             before = endpoint.pools

@@ -222,7 +222,7 @@ async def unauthenticated(made: Stack, number: int) -> list[Raw]:
 
 def test_upgrades_that_wait_for_a_permit_hold_no_place_that_a_watch_needs() -> None:
     async def main() -> None:
-        async with stack(timeouts={"connect": 1}, **limited(maxInFlight=PERMITS + 1)) as made:
+        async with stack(timeouts={"connect": 3}, **limited(maxInFlight=PERMITS + 1)) as made:
             held: list[Exchange] = []
             server, runtime = made.servers[0], made.gateway.registry.runtimes["prod"]
             server.behave = held.append

@@ -3,7 +3,8 @@
 `ready` is the hot path and synchronous; `connect` waits for what `ready` does not have. Decisions are made in pool.py.
 
 Invariant: a connection is in `_connections` from the moment it takes requests until it is lost; a waiter is in
-`waiting` until it is woken, and a woken one looks again for itself.
+`waiting` until it is woken, and a woken one looks again for itself. No more waiters are woken than there is room for:
+the last of those that were woken wakes the next.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from wharf.wire.client_shell import ClientConnection, RequestFailed, Target, open_connection
@@ -54,7 +55,8 @@ class HttpPool:
         self._version = 0
         self._streams = 1  # requests that the newest connection takes
         self._dials: set[asyncio.Task[None]] = set()
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._woken = 0  # waiters that have not looked yet
         self._dial_count = self._dial_failures = self._lost = 0
         self._closed = False
         self._emptied = asyncio.Event()
@@ -90,24 +92,22 @@ class HttpPool:
 
     async def _wait(self, deadline: float | None, first: bool) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
-        if first:
-            self.waiting.append(waiter)
-        else:
-            self.waiting.appendleft(waiter)  # somebody was quicker: its turn is not lost
+        self.waiting[waiter] = None
+        if not first:
+            self.waiting.move_to_end(waiter, last=False)  # another request was quicker: its turn is not lost
         self._dial()
         try:
             async with asyncio.timeout_at(deadline):
                 await waiter
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._wake(1)  # its turn is the next one's
-            if isinstance(error, TimeoutError):
-                fault = Fault.FULL if self._connections else Fault.UNSENT
-                raise RequestFailed(Failure(fault, "no connection in time")) from None
-            raise
+        except TimeoutError:
+            fault = Fault.FULL if self._connections else Fault.UNSENT
+            raise RequestFailed(Failure(fault, "no connection in time")) from None
         finally:
-            with contextlib.suppress(ValueError):
-                self.waiting.remove(waiter)
+            self.waiting.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._woken -= 1
+                if not self._woken and self.waiting:
+                    self._loop.call_soon(self._wake_next)  # once this one has made its request, or has left
 
     # --- commands
     async def close(self, grace: float = 0.0) -> None:
@@ -148,8 +148,7 @@ class HttpPool:
             self._retire(connection)
         if connection.capacity > 0:
             self.full = False
-            if self.waiting:
-                self._wake(connection.capacity)
+            self._wake(connection.capacity)
 
     def lost(self, connection: ClientConnection) -> None:
         """A connection is gone."""
@@ -210,7 +209,7 @@ class HttpPool:
         self._dial_failures += 1
         self.last_failure = failure
         if self._version == HTTP1 and self.waiting:
-            self._fail(self.waiting.popleft(), failure)  # the one this dial was for
+            self._fail(self.waiting.popitem(last=False)[0], failure)  # the one this dial was for
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dials.discard(task)
@@ -222,20 +221,26 @@ class HttpPool:
         if self.last_failure is not None and not self._connections and not self._dials:
             self._fail_waiting(self.last_failure)  # nobody else will serve them: let them go elsewhere
             return
-        self._wake(sum(item.capacity for item in self._connections))
+        self._wake_next()
         if self.last_failure is None:
             self._dial()
 
     def _wake(self, room: int) -> None:
+        room -= self._woken
         while room > 0 and self.waiting:
-            waiter = self.waiting.popleft()
+            waiter, _ = self.waiting.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(None)
+                self._woken += 1
                 room -= 1
+
+    def _wake_next(self) -> None:
+        if self.waiting and self.ready() is not None:
+            self._wake(sum(item.capacity for item in self._connections))
 
     def _fail_waiting(self, failure: Failure) -> None:
         while self.waiting:
-            self._fail(self.waiting.popleft(), failure)
+            self._fail(self.waiting.popitem(last=False)[0], failure)
 
     def _fail(self, waiter: asyncio.Future[None], failure: Failure) -> None:
         if not waiter.done():

@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import ssl
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -98,7 +98,7 @@ def client_context(
 class Owner(Protocol):
     """The pool of a connection."""
 
-    waiting: deque[asyncio.Future[None]]
+    waiting: OrderedDict[asyncio.Future[None], None]
     full: bool  # it wants to know of the next connection with room
 
     def moved(self, connection: ClientConnection) -> None:

@@ -250,7 +250,7 @@ class Breaker:
 
     requests_max: int = 0
     watches_max: int = 0
-    pending_max: int = 1024  # requests waiting for a connection
+    pending_max: int = 16_384  # requests waiting for a connection
 
 
 @dataclass(frozen=True, slots=True)
