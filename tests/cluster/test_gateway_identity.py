@@ -71,12 +71,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 @contextlib.asynccontextmanager
 async def client(home: Cluster, who: str, headers: Headers = (), protocol: Any = "auto") -> AsyncIterator[KubeClient]:
-    """With the credential of "front-proxy", "gateway" or nobody."""
+    """With the credential of "front-proxy", of "gateway", of another user by name, or of nobody."""
     files = home.plane.files
     access = load_kubeconfig(home.plane.kubeconfig)
     own = (b"", b"")
     if who:
-        gateway = credentials.client_pair(home.plane.pki, GATEWAY)
+        identity = GATEWAY if who == GATEWAY.name else Identity(who, who)
+        gateway = credentials.client_pair(home.plane.pki, identity)
         pair = files.front_proxy_client if who == "front-proxy" else gateway
         own = (pair.cert.read_bytes(), pair.key.read_bytes())
     context = client_context(access.ca_pem, *own, protocol=protocol)

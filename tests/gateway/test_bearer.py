@@ -80,7 +80,7 @@ def test_other_tokens_have_another_text(other: str) -> None:
 
 
 def test_tokens_in_json_share_one_text_whatever_else_they_hold() -> None:
-    """kube-apiserver reads JWS JSON too, and ignores fields that it does not know."""
+    """go-jose reads JWS JSON too, and ignores fields that it does not know."""
     fields = {"protected": HEADER, "payload": CLAIMS, "signature": SIGNATURE}
     texts = {canonical_token(space + json.dumps(fields | {"x": at})) for at in range(3) for space in ("", "\u2003")}
     assert len(texts) == 1

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from wharf.common.clock import Clock
-from wharf.common.kube.client import Document, KubeError, Unreachable
+from wharf.common.kube.client import Document, KubeError, StatusError, Unreachable
 from wharf.gateway.api.shapes import Authentication
 from wharf.gateway.impersonation import Access
 from wharf.gateway.user import User, with_usual_group
@@ -28,6 +28,7 @@ ACCESSES_MAX: Final = 10_000
 ALLOWED_SECONDS: Final = 10.0
 DENIED_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
+_FORBIDDEN = 403
 _WHY_MAX: Final = 200  # characters of what a server said; it goes into answers, logs and the status
 _Known = Verdicts[bytes, tuple[User | None]]
 K = TypeVar("K", bound=Hashable)
@@ -190,7 +191,13 @@ async def _created(client: Creates, path: str, document: Document) -> Document:
         except Unreachable:  # another server may answer
             return await client.create(path, document, seconds=_ASK_SECONDS)
     except KubeError as error:
-        raise ReviewUnavailable(str(error)[:_WHY_MAX]) from error
+        raise ReviewUnavailable(_why(error)[:_WHY_MAX]) from error
+
+
+def _why(error: KubeError) -> str:
+    if isinstance(error, StatusError) and error.status.code == _FORBIDDEN:
+        return f"the gateway's own user lacks a right in this cluster: {error}"
+    return str(error)
 
 
 def _reviewed(answer: Document, audiences: Sequence[str]) -> User | None:

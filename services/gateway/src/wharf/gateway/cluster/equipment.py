@@ -25,7 +25,7 @@ from wharf.gateway.user import AUTHENTICATED, User
 from wharf.wire.client import fetch
 from wharf.wire.web import Header
 
-OWN_USER: Final = User("wharf-gateway", (AUTHENTICATED,))  # give it RBAC for reviews (system:auth-delegator)
+OWN_USER: Final = User("wharf-gateway", (AUTHENTICATED,))  # its rights: docs/gateway.md, Rights in the cluster
 TRUST_SECONDS: Final = 10.0  # as long as this a server that trusts the gateway is not asked again
 GRACE: Final = 3600.0  # seconds that streams on connections with older credentials may live on
 _USER_AGENT: Final = (b"user-agent", b"wharf-gateway")
