@@ -257,10 +257,11 @@ def test_a_stream_outlives_a_new_configuration_and_ends_with_its_client(
     until(lambda: _streams(gateway) == 0, "streams of others are left")
     with background(kubectl, tmp_path / "exec", "exec", "tool", "--", "sh", "-c", _COUNTS) as stream:
         stream.wait_logged("tick 1", _WAIT)
-        timeouts = {"head": 60 + random.randrange(9)}
+        before = _changes(gateway)
+        timeouts = {"head": 100 + before}  # another than the default and than those before
         changed = upstream_cluster(CLUSTER, node.cluster.plane, ADDRESS, logging={"access": True}, timeouts=timeouts)
         gateway.put(changed)
-        gateway.process.wait_logged("changed", _WAIT)
+        until(lambda: _changes(gateway) > before, "the gateway does not take the new configuration")
         seen = stream.output().count("tick")
         until(lambda: stream.output().count("tick") > seen + 10, "the stream is dead")
         assert stream.running
@@ -270,6 +271,10 @@ def test_a_stream_outlives_a_new_configuration_and_ends_with_its_client(
 
 
 _COUNTS = "i=0; while :; do i=$((i + 1)); echo tick $i; sleep 0.1; done"
+
+
+def _changes(gateway: Gateway) -> int:
+    return gateway.process.output().count("cluster changed")
 
 
 def _streams(gateway: Gateway) -> float:

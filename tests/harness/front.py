@@ -59,13 +59,17 @@ class Front:
         self.kubectl("-n", NAMESPACE, "create", "secret", "generic", _SECRET, *pairs)
 
     def install(self, verb: str, *pairs: str) -> None:
-        """`helm install` or `upgrade`; returns when its pods are ready."""
+        """`helm install` or `upgrade`; returns when its pods are ready and those before are on their way out.
+
+        Helm itself waits for the new pods only; the controller takes the last of the old ones away after that.
+        """
         grants = (
             f"--set-json=gateway.rbac.secrets={json.dumps({NAMESPACE: [_SECRET]})}",
             '--set-json=gateway.rbac.endpointSlices=["default"]',
         )
         values = [f"--set={pair}" for pair in (*_VALUES, *pairs)]
         self._helm(verb, "front", str(ROOT / "charts" / "wharf"), *values, *grants, "--wait", "--timeout=120s")
+        self.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=60s")
 
     def serve(self) -> None:
         """The UpstreamCluster of the node's own cluster; returns when the gateway says that it is served."""

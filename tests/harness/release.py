@@ -102,7 +102,10 @@ class Release:
         return done.stdout
 
     def install(self, verb: str, *pairs: str) -> None:
-        """`helm install` or `upgrade` of the replicated mode; returns when its pods are ready."""
+        """`helm install` or `upgrade` of the replicated mode; returns when its pods are ready and those before gone.
+
+        Helm itself waits for the new pods only; the controller takes the last of the old ones away after that.
+        """
         values = [
             "brain.mode=replicated",
             "brain.tls.secretName=brain-tls",
@@ -117,6 +120,7 @@ class Release:
         ]
         chart = str(ROOT / "charts" / "wharf")
         self.helm(verb, "store", chart, *(f"--set={pair}" for pair in values), "--wait", "--timeout=180s")
+        self.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=60s")
 
     def etcdctl(self, *words: str, endpoints: str = f"https://{NAME}.{NAMESPACE}.svc:2379") -> str:
         """etcdctl on the node; through the Service, by the name its certificate carries, unless told otherwise."""
