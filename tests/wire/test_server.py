@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import socket
@@ -274,3 +275,28 @@ def test_many_idle_connections_cost_bounded_memory() -> None:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_http1_head_by_drops_is_cut() -> None:
+    """Each byte puts the idle timeout off, but not the end of the head."""
+
+    async def main() -> None:
+        limits = ConnectionLimits(block_timeout=0.3, http1_idle_timeout=30)
+        async with serving(limits=limits) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0])
+
+            async def drip() -> None:
+                for at in range(1000):
+                    writer.write(b"GET / HTTP/1.1\r\nx: "[at : at + 1] or b"y")
+                    await asyncio.sleep(0.02)
+
+            dripping = asyncio.create_task(drip())
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(10):
+                    assert await reader.read() == b""
+            dripping.cancel()
+            await asyncio.gather(dripping, return_exceptions=True)
+            writer.transport.abort()
+            await eventually(lambda: not server.connections)
+
+    uvloop.run(main())

@@ -175,6 +175,23 @@ def test_a_slow_client_is_cut(said: bytes, limit: str) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("said", [b"", b"\r\n"])
+@pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
+def test_silent_tls_client_is_cut_at_the_preface_timeout_whatever_it_negotiated(
+    tmp_path: Path, said: bytes, alpn: str
+) -> None:
+    material = make_material(tmp_path)
+
+    async def main() -> None:
+        async with web(App(), material.tls, replace(WEB_LIMITS, preface_timeout=0.2)) as server:
+            context = ssl.create_default_context(cafile=material.ca.ca_file)
+            context.set_alpn_protocols([alpn])
+            await ask_raw(server.ports[0], said, context, "localhost")
+            await eventually(lambda: not server.connections)
+
+    run(main)
+
+
 def test_between_requests_http1_waits_for_a_bounded_time() -> None:
     async def main() -> None:
         async with web(App(), limits=replace(WEB_LIMITS, http1_idle_timeout=0.3, block_timeout=0.2)) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from dataclasses import replace
 
@@ -101,5 +102,22 @@ def test_a_body_by_drops_ends_with_the_time_of_its_answer() -> None:
             dripping.cancel()
             await asyncio.gather(dripping, return_exceptions=True)
             writer.transport.abort()
+
+    run(main())
+
+
+@pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
+def test_head_beyond_the_bounds_is_refused_with_a_status(alpn: str) -> None:
+    async def main() -> None:
+        async with stack() as made:
+            client = made.client(made.pki.alice, "h2" if alpn == "h2" else "http1")
+            big = [(b"x-%d" % at, b"y" * 10_000) for at in range(8)]
+            answer = await made.ask(client, headers=big)
+            assert (answer.status, answer.header(b"content-type")) == (431, b"application/json")
+            assert answer.header(b"x-wharf-gateway") == b"bad_request"
+            status = json.loads(answer.body)
+            assert (status["kind"], status["apiVersion"], status["code"]) == ("Status", "v1", 431)
+            assert status["message"]
+            assert (await made.ask(client)).status == 200, "a head within the bounds is served"
 
     run(main())

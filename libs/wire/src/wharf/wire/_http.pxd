@@ -47,11 +47,12 @@ cdef class HttpServerStream(HttpStream):
     cdef bint handled, bodyless, head_dropped
     cdef HttpClientStream source
     cdef object last_word
+    cdef tuple refused
     cdef uint64_t marked_bytes
     cdef double marked_at, patience
     cdef public object on_cancel, on_complete, context
 
-    cdef int refuse(self, int status) except -1
+    cdef int refuse(self) except -1
     cdef int open_response(self, int status, size_t count, bint body) except -1
     cdef int detach(self) except -1
     cpdef void abort(self, uint32_t code=*) except *
@@ -81,6 +82,7 @@ cdef class HttpServerSession(Session):
     cdef object handler
     cdef readonly object connection
     cdef readonly double reader_timeout
+    cdef public object refusal
     cdef bytes last_authority
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from wharf.wire._nghttp2 import Session, Stream
-from wharf.wire.web import Failure, Header, Headers, ServedConnection, Tunnel
+from wharf.wire.web import Failure, Header, Headers, Refusal, ServedConnection, Tunnel
 
 class HeaderFilter:
     def __init__(self, names: Iterable[bytes] = (), prefixes: Iterable[bytes] = ()) -> None: ...
@@ -85,6 +85,7 @@ class HttpServerSession(Session):
     def open_streams(self) -> int: ...
     @property
     def reader_timeout(self) -> float: ...
+    refusal: Refusal
     def drop_stalled(self, now: float, reader_timeout: float) -> int: ...
 
 class HttpClientSession(Session):

@@ -98,9 +98,9 @@ cdef class HttpServerStream(HttpStream):
     cdef int handle_head(self) except -1:
         self.low_water = self.session.low_water
         if self.oversized:
-            return self.refuse(431)
-        if self.seen & IS_CONNECT:
-            return self.refuse(405)
+            self.refused = (431, f"the request's headers are longer than {self.session.header_list_max} bytes")
+        elif self.seen & IS_CONNECT:
+            self.refused = (405, "CONNECT is not served")
         self.body_expected = not self.remote_ended
         return self.make_ready()
 
@@ -151,7 +151,10 @@ cdef class HttpServerStream(HttpStream):
                 return 0  # its reset is on the way
             if not self.handled and not self.done:
                 self.handled = True
-                (<HttpServerSession>self.session).handler(self)
+                if self.refused is not None:
+                    self.refuse()
+                else:
+                    (<HttpServerSession>self.session).handler(self)
             if self.done or not self.hand_body() or not self.end_due or self.end_told or self.done:
                 return 0
             if self.ender is not None:
@@ -188,15 +191,12 @@ cdef class HttpServerStream(HttpStream):
         self.session.wake()
         return 0
 
-    cdef int refuse(self, int status) except -1:
+    cdef int refuse(self) except -1:
         """Answer without asking the handler."""
-        cdef char digits[3]
-        _reserve(2)
-        _put_status(status, digits)
-        _put(1, b"content-length", 14, b"0", 1)
-        self.handled = True
-        self.open_response(status, 2, False)
-        self.done = True
+        headers, body = (<HttpServerSession>self.session).refusal(*self.refused)
+        self.respond(self.refused[0], headers)
+        self.send(body)
+        self.finish()
         return 0
 
     def inform(self, int status, headers):

@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._first = b""
         self._vitals = Vitals(host.limits, loop.time())
         self._opened_at = self._active_at = loop.time()
+        self._head_since: float | None = None  # HTTP/1.1: a request that has begun, its head not whole yet
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._draining = False
@@ -224,6 +225,8 @@ class Connection(asyncio.Protocol):
         self._active_at = self._loop.time()
         session.receive(data)
         session.pump()
+        between = session.held > 0 and session.open_streams == 0
+        self._head_since = (self._head_since or self._active_at) if between else None
 
     def _after_http1_pump(self) -> None:
         session = self._http1
@@ -285,7 +288,10 @@ class Connection(asyncio.Protocol):
                 log.info("%s is disconnected: %s", self.peer.address, step.value)
                 self.abort()
         elif self._http1 is not None:
-            if now - self._active_at > limits.http1_idle_timeout:
+            if self._head_since is not None and now - self._head_since > limits.block_timeout:
+                log.info("%s is disconnected: request head not ended in time", self.peer.address)
+                self.abort()
+            elif now - self._active_at > limits.http1_idle_timeout:
                 self.close()
         elif now - self._opened_at > limits.preface_timeout:
             log.info("%s said nothing in time", self.peer.address)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from wharf.wire.rpc import Peer
@@ -81,6 +82,16 @@ class ServedConnection(Protocol):
     version: int  # 1 or 2
     identity: str | None  # name of the TLS identity it was met with; None: without TLS
     context: Any  # the handler's own: None at first
+
+
+# Status and reason → headers and body of the answer to a request that no handler gets to see.
+Refusal = Callable[[int, str], tuple[Headers, bytes]]
+
+
+def plain_refusal(status: int, text: str) -> tuple[Headers, bytes]:
+    """Status and reason as a line of text."""
+    body = f"{status} {HTTPStatus(status).phrase}: {text}\n".encode()
+    return [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body
 
 
 class Exchange(Protocol):

@@ -26,10 +26,9 @@ from wharf.wire.h1_encode import (
 from wharf.wire.h1_head import Malformed, NotHttp, RequestHead, describe_noise, find_head, parse_request_head
 from wharf.wire.h1_session import Http1Session, RawTunnel
 from wharf.wire.limits import Http1Limits
-from wharf.wire.web import Exchange, Header, Headers, ServedConnection, Tunnel
+from wharf.wire.web import Exchange, Header, Headers, Refusal, ServedConnection, Tunnel, plain_refusal
 
 log = logging.getLogger("wharf.wire")
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Http1Exchange:
@@ -238,11 +237,13 @@ class Http1ServerSession(Http1Session):
         handler: Callable[[Exchange], None],
         connection: ServedConnection,
         limits: Http1Limits | None = None,
+        refusal: Refusal = plain_refusal,
     ) -> None:
         super().__init__(limits or Http1Limits())
         self.connection = connection
         self.reader_timeout = 0.0  # of the last exchange
         self._handler = handler
+        self._refusal = refusal
         self._exchange: Http1Exchange | None = None
         self._body: BodyReader | None = None  # being read: what follows it is not looked at
         self._discarded = 0
@@ -392,16 +393,9 @@ class Http1ServerSession(Http1Session):
         if isinstance(error, NotHttp):
             self.end()
             return
-        text = b"%d %b: %b\n" % (error.status, error.status.phrase.encode(), str(error).encode())
-        plan = plan_response(
-            error.status,
-            [_TEXT, (b"content-length", b"%d" % len(text))],
-            method=b"GET",
-            minor=1,
-            end=False,
-            keep_alive=False,
-        )
-        self.queue(plan.head + text)
+        headers, body = self._refusal(error.status, str(error))
+        plan = plan_response(error.status, headers, method=b"GET", minor=1, end=False, keep_alive=False)
+        self.queue(plan.head + body)
         self.linger()
 
     # --- writing

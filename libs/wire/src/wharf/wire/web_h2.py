@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from wharf.wire._http import HeaderFilter, HttpClientSession, HttpClientStream, HttpServerSession, HttpServerStream
 from wharf.wire.limits import ClientLimits, ConnectionLimits
-from wharf.wire.web import ServedConnection
+from wharf.wire.web import Refusal, ServedConnection, plain_refusal
 
 __all__ = [
     "HeaderFilter",
@@ -33,6 +33,7 @@ def open_server_session(
     connection: ServedConnection,
     limits: ConnectionLimits,
     clock: Callable[[], float],
+    refusal: Refusal = plain_refusal,
 ) -> HttpServerSession:
     """A session ready for a client's preface; `handler` gets each exchange from `pump`, once its head is whole."""
     session = HttpServerSession(
@@ -51,6 +52,7 @@ def open_server_session(
         continuations_max=limits.continuations_max,
         acks_max=limits.acks_max,
     )
+    session.refusal = refusal
     session.hold_max = limits.held_max
     session.unsent_max = limits.unsent_max
     session.ping_interval_min = limits.ping_interval_min

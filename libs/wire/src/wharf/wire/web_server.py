@@ -16,6 +16,7 @@ from wharf.wire.limits import ConnectionLimits, Http1Limits, ListenerLimits
 from wharf.wire.server_tls import DynamicTls
 from wharf.wire.tcp import bind_tcp
 from wharf.wire.timers import Ticker, attempt
+from wharf.wire.web import Refusal, plain_refusal
 from wharf.wire.web_shell import Handler, WebConnection
 
 _TICK_MAX = 1.0  # seconds between looks at all connections; shorter when a timeout asks for it
@@ -61,8 +62,11 @@ class WebServer:
         tls: DynamicTls | None = None,
         limits: ConnectionLimits = WEB_LIMITS,
         http1_limits: Http1Limits | None = None,
+        refusal: Refusal = plain_refusal,
     ) -> None:
+        """`refusal` makes the answers to requests that are refused before `handler` sees them."""
         self.handler = handler
+        self.refusal = refusal
         self.limits = limits
         self.http1_limits = http1_limits or Http1Limits()
         self.tls = tls

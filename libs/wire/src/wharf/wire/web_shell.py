@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wharf.wire._nghttp2 import SessionError
     from wharf.wire.limits import ConnectionLimits, Http1Limits
     from wharf.wire.session import WebSession
-    from wharf.wire.web import Exchange
+    from wharf.wire.web import Exchange, Refusal
 
 log = logging.getLogger("wharf.wire")
 ROUND_TRIP = 0.2  # seconds between the two GOAWAYs, for requests already on the way
@@ -47,6 +47,7 @@ class Host(Protocol):
     limits: ConnectionLimits
     http1_limits: Http1Limits
     handler: Handler
+    refusal: Refusal
     tls: DynamicTls | None
 
     @property
@@ -155,7 +156,7 @@ class WebConnection(SessionShell):
 
     def _start_http2(self) -> None:
         self.version = 2
-        session = open_server_session(self._host.handler, self, self._host.limits, self._loop.time)
+        session = open_server_session(self._host.handler, self, self._host.limits, self._loop.time, self._host.refusal)
         self._http2 = session
         self.attach(session)
         if self._draining:
@@ -164,7 +165,9 @@ class WebConnection(SessionShell):
 
     def _start_http1(self) -> None:
         self.version = 1
-        session = self._http1 = Http1ServerSession(self._host.handler, self, self._host.http1_limits)
+        session = self._http1 = Http1ServerSession(
+            self._host.handler, self, self._host.http1_limits, self._host.refusal
+        )
         self.attach(session)
         if self._draining:
             session.announce_shutdown()
@@ -203,7 +206,7 @@ class WebConnection(SessionShell):
         elif self._http2 is not None:
             self._tick_http2(self._http2, self._vitals, now)
         elif self._http1 is not None:
-            self._tick_http1(self._http1.open_streams, now)
+            self._tick_http1(self._http1.open_streams, self._http1.bytes_out, now)
         elif now - self._opened_at > limits.preface_timeout:
             self._drop("it said nothing in time")
 
@@ -233,13 +236,15 @@ class WebConnection(SessionShell):
         elif step is not None:
             self._drop(step.value)
 
-    def _tick_http1(self, open_streams: int, now: float) -> None:
+    def _tick_http1(self, open_streams: int, bytes_out: int, now: float) -> None:
         limits = self._host.limits
         if open_streams:
             self._active_at = now
         elif self._head_since is not None:
             if now - self._head_since > limits.block_timeout:
                 self._drop("request head not ended in time")
+        elif not bytes_out and now - self._opened_at > limits.preface_timeout:
+            self._drop("it sent no request in time")
         elif now - self._active_at > limits.http1_idle_timeout:
             self.close()
 

@@ -157,17 +157,17 @@ def is_event(info: RequestInfo) -> bool:
     return info.resource == "events" and info.group in _EVENTS
 
 
+def unread(code: int, why: str) -> tuple[list[Header], bytes]:
+    """Headers and body of a Status for a request that broke HTTP or its bounds. JSON, for its headers are not read."""
+    content_type, body = encode(kube.failure(code, why))
+    return _headers(content_type, body, Reason.BAD_REQUEST), body
+
+
 def send(exchange: Exchange, answer: Answer) -> int:
     """Answer with the Status in the media type the client asks for; bytes of the body."""
     status = answer.status
     content_type, body = encode(status, exchange.header(b"accept"))
-    headers: list[Header] = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-cache, private"),
-        (b"x-content-type-options", b"nosniff"),
-        (HEADER, answer.reason.value.encode()),
-    ]
+    headers = _headers(content_type, body, answer.reason)
     if status.retry_after_seconds:
         headers.append((b"retry-after", b"%d" % status.retry_after_seconds))
     if status.code == 401:
@@ -177,3 +177,13 @@ def send(exchange: Exchange, answer: Answer) -> int:
         exchange.send(body)
     exchange.finish()
     return len(body)
+
+
+def _headers(content_type: str, body: bytes, reason: Reason) -> list[Header]:
+    return [
+        (b"content-type", content_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-cache, private"),
+        (b"x-content-type-options", b"nosniff"),
+        (HEADER, reason.value.encode()),
+    ]

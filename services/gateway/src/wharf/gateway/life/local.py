@@ -22,6 +22,7 @@ from wharf.common.log import get_log
 from wharf.common.metrics import Family
 from wharf.common.metrics import Registry as MetricsRegistry
 from wharf.common.trace import Span, Tracer
+from wharf.gateway import answers
 from wharf.gateway.cluster.registry import Registry
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life.certificate import ListenerCertificate
@@ -85,6 +86,7 @@ class Local:
             [_listener(url.scheme, url.host, url.port or 0, config, reuse_port) for url in config.listen],
             tls=tls,
             limits=replace(WEB_LIMITS, concurrent_streams=config.streams_max),
+            refusal=answers.unread,
         )
         self._source = open_source(config, self.registry.apply, self._down)
         self._draining = False
