@@ -151,7 +151,32 @@ def test_continuation_flood() -> None:
 def test_header_list_too_large() -> None:
     pair = opened(ConnectionLimits(header_list_max=2000))
     answer = pair.call(UNARY, b"", extra=((b"bomb", b"x" * 3000),))
-    assert answer.headers[b":status"] == b"431"
+    assert (answer.code, answer.text) == (Code.RESOURCE_EXHAUSTED, "the request's metadata is longer than 2000 bytes")
+    assert pair.call(UNARY, b"").code == Code.OK
+
+
+def test_header_list_too_large_before_the_content_type() -> None:
+    """Names of a gRPC request may come in any order."""
+    pair = opened(ConnectionLimits(header_list_max=2000))
+    headers = pair.headers(UNARY)
+    at = next(at for at, (name, _) in enumerate(headers) if not name.startswith(b":"))
+    answer = pair.call_raw([*headers[:at], (b"bomb", b"x" * 3000), *headers[at:]], grpc.frame(b""))
+    assert answer.code == Code.RESOURCE_EXHAUSTED
+
+
+def test_header_list_too_large_of_a_plain_request() -> None:
+    pair = opened(ConnectionLimits(header_list_max=2000))
+    headers = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")]
+    assert pair.call_raw([*headers, (b"bomb", b"x" * 3000)], b"").headers[b":status"] == b"431"
+
+
+@pytest.mark.parametrize("count", [5, 8])
+def test_metadata_beyond_64_kib_costs_its_call_only(count: int) -> None:
+    pair = opened(ConnectionLimits())
+    answer = pair.call(UNARY, b"", extra=tuple((b"x-%d" % at, b"y" * 15_000) for at in range(count)))
+    assert answer.code == Code.RESOURCE_EXHAUSTED
+    assert not pair.server.finished
+    assert len(pair.server.streams) == 1, "the stream that was open goes on"
     assert pair.call(UNARY, b"").code == Code.OK
 
 

@@ -57,6 +57,9 @@ cdef int _on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcb
             stream.oversized = True
             if stream.header_bytes > 16 * session.header_list_max:
                 session.violate("a header list beyond all measure", "header_list_too_large")
+            elif session.server and not stream.in_trailers:
+                # What kind of request it is may come behind the headers that are too many.
+                stream.handle_header(name_at.base, name_at.len, value_at.base, value_at.len)
             return 0
         if session.server:
             if judge_header(stream, name_at.base, name_at.len, value_at.base, value_at.len) == REJECT:

@@ -60,7 +60,7 @@ cdef class IncomingCall(Stream):
         cdef ServerSession session = <ServerSession>self.session
         cdef CallSettings settings = session.settings
         self.low_water = settings.low_water
-        if self.oversized:
+        if self.oversized and not self.is_grpc:
             return self.refuse_plain(b"431", "header list too large")
         if not self.is_grpc:
             if self.method_bytes is None:
@@ -77,6 +77,9 @@ cdef class IncomingCall(Stream):
         self.count_start(settings)
         if self.done:
             return 0
+        if self.oversized:
+            return self.end_by_wire(
+                RESOURCE_EXHAUSTED, f"the request's metadata is longer than {session.header_list_max} bytes")
         if self.has_timeout and self.take_timeout(session) != 0:
             return 0
         if self.encoding is not None:
