@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Any
+
 import pytest
-from wharf.gateway.cluster.tokens import KEPT_MAX, TokenBook
+from wharf.gateway.api.shapes import Material, Serving, Upstream, UpstreamCluster
+from wharf.gateway.cluster.tokens import KEPT_MAX, TokenBook, token_secret
+from wharf.gateway.limits.outcome import user_key
+from wharf.gateway.user import UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -58,3 +65,33 @@ def test_the_oldest_goes_first() -> None:
     assert len(book) == KEPT_MAX
     assert not book.accepted(1)
     assert book.accepted(2)
+
+
+KEY = Material(b"a key")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"upstream": Upstream(certificate=Material(b"one"), key=KEY)},
+        {"upstream": Upstream(token=KEY)},
+        {"serving": Serving(Material(b"one"), KEY)},
+    ],
+)
+def test_every_process_that_serves_a_cluster_has_one_key_for_a_token(parts: dict[str, Any]) -> None:
+    """Limits that are shared and consistent hashes would tell one client from itself otherwise."""
+    code = (
+        "import sys; from wharf.gateway.limits.outcome import user_key; from wharf.gateway.user import UNKNOWN;"
+        "sys.stdout.write(user_key(UNKNOWN, 'token', bytes.fromhex(sys.argv[1])))"
+    )
+    secret = token_secret(UpstreamCluster("a", **parts))
+    assert secret == token_secret(UpstreamCluster("b", **parts))
+    other = subprocess.run([sys.executable, "-c", code, secret.hex()], capture_output=True, check=True, text=True)
+    assert other.stdout == user_key(UNKNOWN, "token", secret)
+    assert other.stdout != user_key(UNKNOWN, "token", token_secret(UpstreamCluster("a")))
+    assert b"a key" not in secret
+
+
+def test_without_a_shared_secret_digests_are_of_this_process() -> None:
+    assert token_secret(UpstreamCluster("a")) == token_secret(UpstreamCluster("b"))
+    assert len(token_secret(UpstreamCluster("a"))) == 64

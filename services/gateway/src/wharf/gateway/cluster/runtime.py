@@ -23,7 +23,7 @@ from wharf.gateway.api.shapes import IdentityMode, Policy, Server, UpstreamClust
 from wharf.gateway.authn import Authenticator
 from wharf.gateway.cluster.equipment import Equipment, own_headers
 from wharf.gateway.cluster.pools import Pools, Traffic
-from wharf.gateway.cluster.tokens import TokenBook
+from wharf.gateway.cluster.tokens import TokenBook, token_secret
 from wharf.gateway.limits.bound_log import BoundLog
 from wharf.gateway.limits.bucket import Sharing
 from wharf.gateway.limits.limiter import Limiter
@@ -147,6 +147,7 @@ class ClusterRuntime:
         self.identity = spec.upstream.identity
         self._tokens, self._rights, self.authenticator = version.tokens, version.rights, version.authenticator
         self.own_headers = version.own_headers
+        self.token_secret = token_secret(spec)
         self.tracer = version.tracer
         self.log_fields = spec.logging.fields
         self.logs_some = spec.logging.access or any(policy.access_log for policy in spec.policies)

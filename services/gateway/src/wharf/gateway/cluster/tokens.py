@@ -5,14 +5,22 @@ client learns nothing about servers. What counts as evidence: kube-apiserver ans
 401, unless something before authentication answers first: OPTIONS (net/http's `OPTIONS *`, CORS), 400 for a wrong
 `timeout`, 429 and 503 while it stops, 504. So a success of any other method is evidence and no other status is.
 
+Limits and hash keys go by a digest of the token instead, which all processes that serve a cluster must agree about.
+
 Source: k8s.io/apiserver 1.36, pkg/server/config.go, DefaultBuildHandlerChain. Pure.
 """
 
 from __future__ import annotations
 
+import secrets
+from hashlib import blake2b
 from typing import Final
 
+from wharf.gateway.api.shapes import UpstreamCluster
+
 KEPT_MAX: Final = 65_536
+_PERSON: Final = b"wharf tokens"
+_OF_THIS_PROCESS: Final = secrets.token_bytes(64)
 _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 _SWITCHING, _NOT_MODIFIED, _UNAUTHORIZED = 101, 304, 401
 
@@ -39,6 +47,17 @@ class TokenBook:
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def token_secret(spec: UpstreamCluster) -> bytes:
+    """What digests of tokens are made with: the same in every process and replica that serves this cluster.
+
+    Made of a secret that the object holds for all of them; without one, of this process.
+    """
+    for material in (spec.upstream.key, spec.upstream.token, spec.serving.key):
+        if material is not None and material.pem:
+            return blake2b(material.pem, person=_PERSON).digest()
+    return _OF_THIS_PROCESS
 
 
 def is_evidence(method: bytes, status: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from wharf.gateway.bearer import canonical_token, hash_token
+from wharf.gateway.bearer import token_digest
 from wharf.gateway.user import SERVICE_ACCOUNT, User
 
 UNREAD: Final = "\0token:"  # no user's name begins like this
@@ -43,13 +43,13 @@ class Who:
 NOBODY: Final = Who()
 
 
-def user_key(user: User, token: str = "") -> str:
-    """What limits per user and hash keys tell clients apart by: the user's name, or a keyed hash of its bearer token.
+def user_key(user: User, token: str = "", secret: bytes = b"") -> str:
+    """What limits per user and hash keys tell clients apart by: the user's name, or a keyed digest of its bearer token.
 
     `token`: the parsed token that passes through, of a user that only the upstream knows. All its spellings that a
-    server reads as the same have one key.
+    server reads as the same have one key, in every process with the same `secret`.
     """
-    return user.name if user.known else f"{UNREAD}{hash_token(canonical_token(token))}"
+    return user.name if user.known else UNREAD + token_digest(token, secret)
 
 
 @dataclass(frozen=True, slots=True)

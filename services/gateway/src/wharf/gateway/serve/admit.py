@@ -147,7 +147,7 @@ def _prepare(flight: Flight, outcome: Authenticated, context: ClientContext) -> 
         REQUEST_FILTERS[outcome.forward_authorization, span is None, outcome.subprotocols is None],
         extra,
         token,
-        user_key(outcome.user, outcome.token),
+        user_key(outcome.user, outcome.token, cluster.token_secret),
         outcome.acting.name if outcome.acting is not outcome.real else None,
         cluster.spec.upstream.identity,
     )
