@@ -85,9 +85,10 @@ cdef inline bint _is(const uint8_t *name, const char *expected, size_t length) n
 
 
 include "_incoming.pxi"
+include "_plain.pxi"
 
 
-cdef class Call(IncomingCall):
+cdef class Call(PlainCall):
     """One gRPC call, or a plain HTTP request until its answer; see rpc.Call for what its public methods promise."""
 
     # --- what a handler reads
@@ -121,7 +122,7 @@ cdef class Call(IncomingCall):
 
     @property
     def plain_body(self):
-        return self.body if self.body is not None else b""
+        return bytes(self.body) if self.body is not None else b""
 
     @property
     def buffered(self):
@@ -157,6 +158,7 @@ cdef class Call(IncomingCall):
             if not self.is_grpc:
                 self.started = True
                 (<ServerSession>self.session).settings.on_plain(self)
+                self.drop_body()
                 return 0
             if self.route.unary:
                 self.started = True
@@ -171,7 +173,7 @@ cdef class Call(IncomingCall):
             if self.is_grpc:
                 self.finish(INTERNAL, "internal error")
             else:
-                self.refuse_plain(b"500", "internal error")
+                self.end_plain(b"500", "internal error")
         return 0
 
     cdef int deliver_stream(self) except -1:
@@ -209,11 +211,6 @@ cdef class Call(IncomingCall):
             on_cancel()
         return 0
 
-    cdef int forget_callbacks(self) except -1:
-        """A call that is over holds nothing of its handler's."""
-        self.on_message = self.on_half_close = self.on_cancel = self.on_drain = None
-        return 0
-
     cdef int handle_drained(self) except -1:
         if self.on_drain is not None and not self.done:
             try:
@@ -245,31 +242,14 @@ cdef class Call(IncomingCall):
         if self.done:
             return 0
         on_cancel = self.on_cancel
-        self.finish(code, message, NO_METADATA)
+        if self.is_grpc:
+            self.finish(code, message, NO_METADATA)
+        else:
+            self.end_plain(b"503", message)
         self.on_cancel = on_cancel
         self.drop_partial()
         self.cancel_later()
         return 0
-
-    cdef int refuse_plain(self, bytes status, str text) except -1:
-        if not self.done:
-            self.plain_response(int(status), [(b"content-type", b"text/plain; charset=utf-8")], text.encode() + b"\n")
-        return 0
-
-    def plain_response(self, int status, headers, bytes body):
-        """Answer a request that is no gRPC call."""
-        cdef NameValues block
-        if self.done or self.closed:
-            return
-        self.done = True
-        block = NameValues([(b":status", b"%d" % status), *headers, (b"content-length", b"%d" % len(body))])
-        if self.method_bytes == b"HEAD" or not body:
-            self.submit_head(block.array, block.count, False)
-        else:
-            self.push(body)
-            self.ending = True
-            self.submit_head(block.array, block.count, True)
-        self.session.wake()
 
     cdef int open_response(self) except -1:
         cdef NameValues block

@@ -4,7 +4,8 @@
 cdef class IncomingCall(Stream):
     """What a client sends: classified, deframed, unpacked, held within limits. `Call` adds the answer."""
     cdef Route route
-    cdef bytes path_bytes, method_bytes, authority, encoding, body, message
+    cdef bytes path_bytes, method_bytes, authority, encoding, message
+    cdef bytearray body
     cdef readonly bint done, is_grpc
     cdef bint started, counted, cancel_due, half_due, half_told, reading_paused, unpacks, packs, has_timeout
     cdef list inbox
@@ -133,12 +134,7 @@ cdef class IncomingCall(Stream):
             return 0
         if not self.is_grpc:
             session.release(self, length)
-            if self.body is None:
-                self.body = b""
-            if len(self.body) + length > session.settings.plain_body_max:
-                return self.refuse_plain(b"413", "request body too large")
-            self.body += PyBytes_FromStringAndSize(<char *>data, length)
-            return 0
+            return self.collect_plain(session, data, length)
         self.uncredited += length
         self.deframe(session, data, length)
         if not self.waiting():
@@ -232,6 +228,28 @@ cdef class IncomingCall(Stream):
         session.assembling += length
         return 0
 
+    cdef int collect_plain(self, ServerSession session, const uint8_t *data, size_t length) except -1:
+        """Part of the body of a plain request, held until it is whole."""
+        cdef size_t limit = session.settings.plain_body_max
+        cdef bytes prefix = session.settings.mount_prefix
+        if prefix is not None and self.path_bytes is not None and self.path_bytes.startswith(prefix):
+            limit = session.settings.mount_body_max
+        if self.body is None:
+            self.body = bytearray()
+        if len(self.body) + length > limit:
+            return self.refuse_plain(b"413", "request body too large")
+        if session.assembling + length > session.settings.assembling_max:
+            return self.refuse_plain(b"503", "too many request bytes in flight on this connection")
+        session.assembling += length
+        self.body += PyBytes_FromStringAndSize(<char *>data, length)
+        return 0
+
+    cdef int drop_body(self) except -1:
+        if self.body is not None:
+            (<ServerSession>self.session).assembling -= len(self.body)
+            self.body = None
+        return 0
+
     cdef bytes collected(self, ServerSession session):
         cdef PyObject *whole = self.buffer
         cdef bytes message
@@ -244,6 +262,7 @@ cdef class IncomingCall(Stream):
         return message
 
     cdef int drop_partial(self) except -1:
+        self.drop_body()
         if self.buffer is not NULL:
             (<ServerSession>self.session).assembling -= self.have
             Py_DecRef(self.buffer)

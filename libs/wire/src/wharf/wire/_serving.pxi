@@ -24,10 +24,11 @@ cdef class CallSettings:
     """What every call of a server shares: routes, message limits, hooks. Built once, from rpc.py's and limits.py's values."""
     cdef readonly dict routes
     cdef readonly Route unknown
-    cdef readonly size_t receive_max, send_max, high_water, low_water, assembling_max, plain_body_max
+    cdef readonly size_t receive_max, send_max, high_water, low_water, assembling_max, plain_body_max, mount_body_max
+    cdef readonly bytes mount_prefix  # paths below it may have bodies of `mount_body_max`; None: there is no mount
     cdef public object on_start, on_end, on_plain
 
-    def __init__(self, dict routes, limits, connection_limits):
+    def __init__(self, dict routes, limits, connection_limits, mount=None):
         for path, route in routes.items():
             if not isinstance(route, Route):
                 raise TypeError(f"the route of {path!r} is not a Route")
@@ -39,6 +40,8 @@ cdef class CallSettings:
         self.low_water = limits.low_water
         self.assembling_max = connection_limits.assembling_max
         self.plain_body_max = connection_limits.plain_body_max
+        self.mount_prefix = None if mount is None else mount.prefix.encode()
+        self.mount_body_max = 0 if mount is None else mount.body_max
 
 
 cdef class ServerSession(Session):

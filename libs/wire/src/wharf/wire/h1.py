@@ -1,15 +1,17 @@
-"""Small HTTP/1.1 endpoints beside gRPC: whole requests in, whole responses out, over the session that proxies use.
+"""HTTP/1.1 beside gRPC: whole requests in, responses out at once or in pieces, over the session that proxies use.
 
-Pure. Invariant: nothing of a request is kept beyond `http1_head_max` and `plain_body_max`.
+Pure. Invariant: nothing of a request is kept beyond `http1_head_max` and `plain_body_max`, or its mount's `body_max`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, plain_error
+from wharf.wire import http
+from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, Mount, plain_error
 from wharf.wire.limits import ConnectionLimits, Http1Limits
 from wharf.wire.rpc import Peer
 from wharf.wire.web import Exchange, Header, Headers
@@ -33,37 +35,43 @@ class _Client:
 class _Endpoint:
     """Collects each request, asks the handler, answers."""
 
-    def __init__(self, handler: HttpHandler, body_max: int) -> None:
+    def __init__(self, handler: HttpHandler, body_max: int, mount: Mount | None) -> None:
         self._handler = handler
         self._body_max = body_max
+        self._mount = mount
 
     def serve(self, exchange: Exchange) -> None:
-        if (exchange.content_length or 0) > self._body_max:
+        mount = self._mount
+        if mount is not None and not exchange.target.startswith(mount.prefix.encode()):
+            mount = None
+        body_max = self._body_max if mount is None else mount.body_max
+        if (exchange.content_length or 0) > body_max:
             self._refuse(exchange)
         elif exchange.body_expected:
-            self._collect(exchange)
+            self._collect(exchange, mount, body_max)
         else:
-            self._answer(exchange, b"")
+            self._answer(exchange, b"", mount)
 
-    def _collect(self, exchange: Exchange) -> None:
+    def _collect(self, exchange: Exchange, mount: Mount | None, body_max: int) -> None:
         body = bytearray()
 
         def on_data(data: bytes) -> None:
             body.extend(data)
             exchange.take(len(data))
-            if len(body) > self._body_max:
+            if len(body) > body_max and not exchange.responded:
+                body.clear()
                 self._refuse(exchange)
 
         def on_end(trailers: Headers) -> None:
             if not exchange.responded:
-                self._answer(exchange, bytes(body))
+                self._answer(exchange, bytes(body), mount)
 
         exchange.on_end = on_end
         exchange.on_data = on_data
         if exchange.header(b"expect"):
             exchange.inform(HTTPStatus.CONTINUE, ())
 
-    def _answer(self, exchange: Exchange, body: bytes) -> None:
+    def _answer(self, exchange: Exchange, body: bytes, mount: Mount | None) -> None:
         request = HttpRequest(
             exchange.method.decode("ascii"),
             exchange.target.decode("latin-1"),
@@ -72,6 +80,9 @@ class _Endpoint:
             exchange.connection.peer,
         )
         try:
+            if mount is not None:
+                mount.handler(_Mounted(request, exchange))
+                return
             response = self._handler(request)
         except Exception:
             log.exception("handler of %s failed", request.path)
@@ -81,6 +92,55 @@ class _Endpoint:
     def _refuse(self, exchange: Exchange) -> None:
         response = plain_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "request body too large")
         _respond(exchange, response, (b"connection", b"close"))
+
+
+class _Mounted:
+    """`http.HttpExchange` on HTTP/1.1."""
+
+    def __init__(self, request: HttpRequest, exchange: Exchange) -> None:
+        self.request = request
+        self.done = False
+        self.on_cancel: Callable[[], None] | None = None
+        self.on_drain: Callable[[], None] | None = None
+        self._exchange = exchange
+        exchange.on_cancel = self._canceled
+        exchange.on_drain = self._drained
+
+    @property
+    def writable(self) -> bool:
+        return self._exchange.writable
+
+    def respond(self, response: HttpResponse) -> None:
+        if not self.done:
+            self._end()
+            _respond(self._exchange, response)
+
+    def open(self, status: int, headers: http.Headers) -> None:
+        if not self.done:
+            self._exchange.respond(status, headers)
+
+    def send(self, data: bytes) -> None:
+        if not self.done:
+            self._exchange.send(data)
+
+    def finish(self) -> None:
+        if not self.done:
+            self._end()
+            self._exchange.finish()
+
+    def _canceled(self) -> None:
+        canceled = self.on_cancel
+        self._end()
+        if canceled is not None:
+            canceled()
+
+    def _drained(self) -> None:
+        if self.on_drain is not None:
+            self.on_drain()
+
+    def _end(self) -> None:
+        self.done = True
+        self.on_cancel = self.on_drain = None
 
 
 def _respond(exchange: Exchange, response: HttpResponse, *more: Header) -> None:
@@ -93,7 +153,9 @@ def _respond(exchange: Exchange, response: HttpResponse, *more: Header) -> None:
     exchange.finish()
 
 
-def open_plain_session(handler: HttpHandler, limits: ConnectionLimits, peer: Peer) -> Http1ServerSession:
+def open_plain_session(
+    handler: HttpHandler, limits: ConnectionLimits, peer: Peer, mount: Mount | None = None
+) -> Http1ServerSession:
     """A connection on which `handler` answers; a request it fails on, or that is too large, is answered for it."""
     bounds = Http1Limits(
         head_max=limits.http1_head_max,
@@ -103,4 +165,4 @@ def open_plain_session(handler: HttpHandler, limits: ConnectionLimits, peer: Pee
         write_high=limits.write_high,
         write_low=limits.write_low,
     )
-    return Http1ServerSession(_Endpoint(handler, limits.plain_body_max).serve, _Client(peer), bounds)
+    return Http1ServerSession(_Endpoint(handler, limits.plain_body_max, mount).serve, _Client(peer), bounds)

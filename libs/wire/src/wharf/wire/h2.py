@@ -11,7 +11,7 @@ from enum import Enum
 
 from wharf.wire._grpc import Call, CallSettings, ServerSession
 from wharf.wire._nghttp2 import Session
-from wharf.wire.http import HttpHandler, HttpRequest, plain_error
+from wharf.wire.http import Headers, HttpHandler, HttpRequest, HttpResponse, Mount, plain_error
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import Peer
 
@@ -56,12 +56,17 @@ def open_server_session(
     return session
 
 
-def plain_responder(handler: HttpHandler, report: Callable[[HttpRequest, Exception], None]) -> Callable[[Call], None]:
-    """Answers requests that are no gRPC calls by the plain handler."""
+def plain_responder(
+    handler: HttpHandler, report: Callable[[HttpRequest, Exception], None], mount: Mount | None = None
+) -> Callable[[Call], None]:
+    """Answers requests that are no gRPC calls by the plain handler, or by the mount's."""
 
     def respond(call: Call) -> None:
         request = HttpRequest(call.method, call.path, tuple(call.headers), call.plain_body, call.peer)
         try:
+            if mount is not None and request.target.startswith(mount.prefix):
+                mount.handler(_Mounted(request, call))
+                return
             response = handler(request)
         except Exception as error:
             report(request, error)
@@ -69,6 +74,55 @@ def plain_responder(handler: HttpHandler, report: Callable[[HttpRequest, Excepti
         call.plain_response(response.status, response.headers, response.body)
 
     return respond
+
+
+class _Mounted:
+    """`http.HttpExchange` on HTTP/2."""
+
+    def __init__(self, request: HttpRequest, call: Call) -> None:
+        self.request = request
+        self.done = False
+        self.on_cancel: Callable[[], None] | None = None
+        self.on_drain: Callable[[], None] | None = None
+        self._call = call
+        call.on_cancel = self._canceled
+        call.on_drain = self._drained
+
+    @property
+    def writable(self) -> bool:
+        return self._call.writable
+
+    def respond(self, response: HttpResponse) -> None:
+        if not self.done:
+            self._end()
+            self._call.plain_response(response.status, response.headers, response.body)
+
+    def open(self, status: int, headers: Headers) -> None:
+        if not self.done:
+            self._call.plain_open(status, headers)
+
+    def send(self, data: bytes) -> None:
+        if not self.done:
+            self._call.plain_send(data)
+
+    def finish(self) -> None:
+        if not self.done:
+            self._end()
+            self._call.plain_finish()
+
+    def _canceled(self) -> None:
+        canceled = self.on_cancel
+        self._end()
+        if canceled is not None:
+            canceled()
+
+    def _drained(self) -> None:
+        if self.on_drain is not None:
+            self.on_drain()
+
+    def _end(self) -> None:
+        self.done = True
+        self.on_cancel = self.on_drain = None
 
 
 class Step(Enum):

@@ -1,10 +1,15 @@
-"""Plain HTTP endpoints beside gRPC on the same port: health, metrics, version. Small and synchronous by contract."""
+"""Plain HTTP endpoints beside gRPC on the same port.
+
+`HttpHandler`: health, metrics, version; small and synchronous by contract. `Mount`: a subtree of paths whose answers
+may come later, in pieces, and without end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from wharf.wire.rpc import Peer
 
@@ -43,6 +48,40 @@ class HttpResponse:
 
 
 HttpHandler = Callable[[HttpRequest], HttpResponse]
+
+
+class HttpExchange(Protocol):
+    """One whole request, and its response. For the loop thread; no method blocks.
+
+    Either `respond` answers at once, or `open`, any number of `send` and `finish` do. After its end (`done`) an
+    exchange makes no more callbacks and ignores every method.
+    """
+
+    request: HttpRequest
+    done: bool
+    on_cancel: Callable[[], None] | None  # the client went away before the end; at most once
+    on_drain: Callable[[], None] | None  # `writable` again
+
+    @property
+    def writable(self) -> bool:
+        """False while the client has too much to read; what is sent all the same is kept."""
+
+    def respond(self, response: HttpResponse) -> None: ...
+
+    def open(self, status: int, headers: Headers) -> None: ...
+
+    def send(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """The handler of every path that begins with `prefix`; requests larger than `body_max` bytes are refused."""
+
+    prefix: str
+    handler: Callable[[HttpExchange], None]
+    body_max: int
 
 
 def plain_error(status: int, text: str = "") -> HttpResponse:

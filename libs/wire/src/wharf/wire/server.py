@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from wharf.wire._grpc import CallSettings, Route
 from wharf.wire.accept import TlsAcceptor
 from wharf.wire.h2 import plain_responder
-from wharf.wire.http import HttpHandler, HttpRequest, answer_unserved
+from wharf.wire.http import HttpHandler, HttpRequest, Mount, answer_unserved
 from wharf.wire.limits import ConnectionLimits, ListenerLimits
 from wharf.wire.rpc import Call, Kind, Method, RpcLimits
 from wharf.wire.shell import Connection
@@ -51,6 +51,7 @@ class GrpcServer:
         listeners: Sequence[ListenerConfig],
         *,
         http: HttpHandler | None = None,
+        mount: Mount | None = None,
         rpc_limits: RpcLimits | None = None,
         limits: ConnectionLimits | None = None,
         on_start: Callable[[Call], None] | None = None,
@@ -58,12 +59,13 @@ class GrpcServer:
     ) -> None:
         self.limits = limits or ConnectionLimits()
         self.http = http or answer_unserved
+        self.mount = mount
         routes = {path: Route(path, method.kind is Kind.UNARY, method.handler) for path, method in methods.items()}
         self.calls = CallSettings(
-            {path.encode(): route for path, route in routes.items()}, rpc_limits or RpcLimits(), self.limits
+            {path.encode(): route for path, route in routes.items()}, rpc_limits or RpcLimits(), self.limits, mount
         )
         self.calls.on_start, self.calls.on_end = on_start, on_end
-        self.calls.on_plain = plain_responder(self.http, _report_failure)
+        self.calls.on_plain = plain_responder(self.http, _report_failure, mount)
         self.counters = Counters(routes=routes)
         self.connections: set[Connection] = set()
         self.ports: list[int] = []  # of the TCP listeners, in order

@@ -16,13 +16,13 @@ from wharf.wire._nghttp2 import SessionError
 from wharf.wire.h1 import open_plain_session
 from wharf.wire.h2 import DRAIN, KEEPALIVE, PARTING_SECONDS, PREFACE, Step, Vitals, open_server_session
 from wharf.wire.rpc import Code, Peer
-from wharf.wire.tcp import bytes_acked, peer_address
+from wharf.wire.tcp import bytes_acked, is_gone, peer_address, tune
 from wharf.wire.timers import attempt
 from wharf.wire.tls import looks_like_tls, peer_certificate
 
 if TYPE_CHECKING:
     from wharf.wire._grpc import CallSettings
-    from wharf.wire.http import HttpHandler
+    from wharf.wire.http import HttpHandler, Mount
     from wharf.wire.limits import ConnectionLimits
     from wharf.wire.telemetry import Counters
     from wharf.wire.web_h1 import Http1ServerSession
@@ -37,6 +37,7 @@ class Host(Protocol):
     limits: ConnectionLimits
     calls: CallSettings
     http: HttpHandler
+    mount: Mount | None
     counters: Counters
 
     def admit(self, connection: Connection) -> bool: ...
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._acked = -1  # bytes the peer had taken when the transport was looked at last
         self._closing_at = 0.0
         self._parting = False
+        self._reading_paused = False
 
     # --- asyncio's callbacks
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -213,12 +215,14 @@ class Connection(asyncio.Protocol):
 
     # --- HTTP/1.1
     def _start_http1(self) -> Http1ServerSession:
-        session = self._http1 = open_plain_session(self._host.http, self._host.limits, self.peer)
+        session = self._http1 = open_plain_session(self._host.http, self._host.limits, self.peer, self._host.mount)
         session.write, session.port, session.call_soon = self._write, self, self._loop.call_soon
         session.on_pumped = self._after_http1_pump
         session.paused = bool(self._stalled_at)
         if self._draining:
             session.announce_shutdown()
+        if self._transport is not None:  # a client that vanished behind an answer without end is found by the kernel
+            tune(self._transport.get_extra_info("socket"), self._host.limits.stall_timeout)
         return session
 
     def _receive_http1(self, session: Http1ServerSession, data: bytes) -> None:
@@ -253,11 +257,13 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Feed nothing until `resume_reading`."""
+        self._reading_paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Feed again."""
+        self._reading_paused = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -288,14 +294,23 @@ class Connection(asyncio.Protocol):
                 log.info("%s is disconnected: %s", self.peer.address, step.value)
                 self.abort()
         elif self._http1 is not None:
-            if self._head_since is not None and now - self._head_since > limits.block_timeout:
-                log.info("%s is disconnected: request head not ended in time", self.peer.address)
-                self.abort()
-            elif now - self._active_at > limits.http1_idle_timeout:
-                self.close()
+            self._tick_http1(self._http1, now)
         elif now - self._opened_at > limits.preface_timeout:
             log.info("%s said nothing in time", self.peer.address)
             self.abort()
+
+    def _tick_http1(self, session: Http1ServerSession, now: float) -> None:
+        """Idle is a connection without a whole request that waits for its answer."""
+        limits, transport = self._host.limits, self._transport
+        if self._head_since is not None and now - self._head_since > limits.block_timeout:
+            log.info("%s is disconnected: request head not ended in time", self.peer.address)
+            self.abort()
+        elif self._reading_paused and transport is not None and is_gone(transport.get_extra_info("socket")):
+            self.abort()
+        elif session.answering:
+            self._active_at = now
+        elif now - self._active_at > limits.http1_idle_timeout:
+            self.close()
 
     def _takes_nothing(self, now: float) -> bool:
         acked = bytes_acked(self._transport.get_extra_info("socket")) if self._transport is not None else -1
@@ -309,13 +324,18 @@ class Connection(asyncio.Protocol):
         if self.session is not None:
             self.session.announce_shutdown()
             self.session.ping(DRAIN)
-        elif self._http1 is None or not self._first:
+        elif self._http1 is not None and self._http1.answering:
+            self._http1.announce_shutdown()
+        else:
             self.close()
 
     def finish_drain(self) -> None:
         """Streams not seen by now are refused; the connection ends with its last stream."""
         if self.session is not None:
             self.session.refuse_streams()
+        elif self._http1 is not None:
+            self._http1.refuse_streams()
+            self._http1.pump()
 
     def cancel_calls(self) -> None:
         """End every call: the server stops."""

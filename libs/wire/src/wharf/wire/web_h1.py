@@ -253,6 +253,11 @@ class Http1ServerSession(Http1Session):
     def open_streams(self) -> int:
         return int(self._exchange is not None or (self.tunnel is not None and not self._ended))
 
+    @property
+    def answering(self) -> bool:
+        """Whether a whole request waits for the rest of its response."""
+        return self._exchange is not None and self._body is None
+
     def announce_shutdown(self) -> None:
         self._closing = True
 
