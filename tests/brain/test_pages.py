@@ -1,8 +1,9 @@
 """--host-whitelist: requests under a name that is not allowed are refused."""
 
 import pytest
-from wharf.brain.pages import allow_hosts
-from wharf.wire.http import HttpRequest, HttpResponse
+from brain.json_gateway.fakes import FakeExchange
+from wharf.brain.pages import allow_hosts, mount_for_hosts
+from wharf.wire.http import HttpExchange, HttpRequest, HttpResponse, Mount
 from wharf.wire.rpc import Peer
 
 
@@ -23,3 +24,16 @@ def test_other_hosts_are_misdirected(host: bytes) -> None:
 
 def test_every_host_is_served_by_default() -> None:
     assert status(b"evil.example", "*") == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "expected"),
+    [(b"good.example:2379", ("good.example",), 200), (b"evil.example", ("good.example",), 421), (b"evil", ("*",), 200)],
+)
+def test_a_mount_is_protected_too(host: bytes, hosts: tuple[str, ...], expected: int) -> None:
+    def answer(exchange: HttpExchange) -> None:
+        exchange.respond(HttpResponse(200))
+
+    exchange = FakeExchange("/v3/kv/range", {}, headers=((b"host", host),))
+    mount_for_hosts(Mount("/v3/", answer, 100), hosts).handler(exchange)
+    assert exchange.status == expected

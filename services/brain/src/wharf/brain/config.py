@@ -162,6 +162,9 @@ class BrainConfig:
     )
     max_request_bytes: int = option(integer(1, 2**31 - 1), 1536 * 1024, help="Largest request.", group="Clients")
     max_txn_ops: int = option(integer(1), 128, help="Most operations in one transaction.", group="Clients")
+    enable_grpc_gateway: bool = option(
+        BOOLEAN, True, help="Serve etcd's JSON mapping of the API, POST /v3/…, on the client URLs.", group="Clients"
+    )
     max_concurrent_streams: int = option(
         integer(1, 2**32 - 1), 2**32 - 1, help="Most calls open at a time on one connection.", group="Clients"
     )

@@ -26,7 +26,7 @@ max-learners snapshot-catchup-entries feature-gates proxy
 IGNORED_SWITCHES: Final = """
 initial-election-tick-advance socket-reuse-port socket-reuse-address discovery-insecure-transport
 discovery-insecure-skip-tls-verify strict-reconfig-check pre-vote
-peer-skip-client-san-verification enable-log-rotation enable-pprof enable-grpc-gateway enable-v2 debug
+peer-skip-client-san-verification enable-log-rotation enable-pprof enable-v2 debug
 initial-corrupt-check compact-hash-check-enabled enable-lease-checkpoint enable-lease-checkpoint-persist memory-mlock
 txn-mode-write-with-shared-buffer stop-grpc-service-on-defrag force-new-cluster
 """.split()  # noqa: SIM905 as above

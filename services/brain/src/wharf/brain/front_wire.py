@@ -9,8 +9,9 @@ from time import monotonic
 from typing import Final
 
 from wharf.brain.config import BrainConfig
+from wharf.brain.json_gateway.gateway import JsonGateway
 from wharf.brain.metrics import HandlingTimes, rpc_families
-from wharf.brain.pages import allow_hosts
+from wharf.brain.pages import allow_hosts, mount_for_hosts
 from wharf.common.metrics import Family
 from wharf.common.parsers import Url
 from wharf.wire.http import HttpHandler
@@ -29,10 +30,12 @@ class WireFront:
     def __init__(self, config: BrainConfig, methods: Sequence[Method], pages: HttpHandler) -> None:
         self._config = config
         times = self._times = HandlingTimes(monotonic) if config.metrics == "extensive" else None
+        self._gateway = JsonGateway(methods, config.receive_max) if config.enable_grpc_gateway else None
         self._api = GrpcServer(
             {method.path: method for method in methods},
             [client_listener(url, config) for url in config.listen_client_urls],
             http=allow_hosts(pages, config.host_whitelist),
+            mount=None if self._gateway is None else mount_for_hosts(self._gateway.mount, config.host_whitelist),
             rpc_limits=RpcLimits(receive_max=config.receive_max),
             limits=connection_limits(config),
             on_start=None if times is None else times.on_start,
@@ -53,10 +56,12 @@ class WireFront:
 
     async def close(self) -> None:
         await self._api.close()
+        if self._gateway is not None:
+            await self._gateway.close()
         await self._probes.close()
 
     def families(self) -> Iterator[Family]:
-        yield from rpc_families(self._api)
+        yield from rpc_families(self._api, {} if self._gateway is None else self._gateway.counts)
         if self._times is not None:
             yield from self._times.families()
 

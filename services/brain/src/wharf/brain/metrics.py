@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import Cluster
 from wharf.brain.api.node import CLUSTER_VERSION, SERVER_VERSION
+from wharf.brain.json_gateway.counts import CallCounts
 from wharf.brain.store.store import Store
 from wharf.brain.watch.hub import Hub
 from wharf.common.metrics import Family, Histogram, Kind, Labelled, Registry, Sample, open_files, process_collector
 from wharf.wire.rpc import Call, Code
 from wharf.wire.server import GrpcServer
-from wharf.wire.telemetry import Counters
 
 if TYPE_CHECKING:
     from wharf.brain.store._codec import EventTuple
@@ -46,6 +46,7 @@ _PROPOSING: Final = (  # what etcd's raft has to agree on
     *(f"/etcdserverpb.KV/{name}" for name in ("Put", "DeleteRange", "Txn", "Compact")),
     *(f"/etcdserverpb.Lease/{name}" for name in ("LeaseGrant", "LeaseRevoke")),
 )
+NO_JSON: Final[Mapping[str, CallCounts]] = {}
 _NOT_AGREED: Final = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 
@@ -214,22 +215,36 @@ def watch_families(hub: Hub) -> Iterator[Family]:
     )
 
 
-def rpc_families(server: GrpcServer) -> Iterator[Family]:
-    """Calls and traffic, under the names every grpc-go server uses."""
-    routes = sorted(server.counters.routes.items())
+def _call_counts(server: GrpcServer, json: Mapping[str, CallCounts]) -> dict[str, CallCounts]:
+    """What was called by gRPC and by JSON together."""
+    found = {}
+    for path, route in sorted(server.counters.routes.items()):
+        counts = found[path] = CallCounts(
+            route.unary, route.started, route.messages_in, route.messages_out, list(route.handled)
+        )
+        if path in json:
+            counts.add(json[path])
+    return found
+
+
+def rpc_families(server: GrpcServer, json: Mapping[str, CallCounts] = NO_JSON) -> Iterator[Family]:
+    """Calls and traffic, under the names every grpc-go server uses. `json`: calls that came over HTTP, which are calls
+    in etcd too.
+    """
+    calls = _call_counts(server, json)
     started: list[Sample] = []
     handled: list[Sample] = []
     received: list[Sample] = []
     sent: list[Sample] = []
-    for path, route in routes:
+    for path, counts in calls.items():
         service, _, name = path[1:].partition("/")
         labels = (("grpc_method", name), ("grpc_service", service), ("grpc_type", grpc_type(path)))
-        started.append(Sample(labels, route.started))
-        received.append(Sample(labels, route.messages_in))
-        sent.append(Sample(labels, route.messages_out))
+        started.append(Sample(labels, counts.started))
+        received.append(Sample(labels, counts.received))
+        sent.append(Sample(labels, counts.sent))
         handled.extend(
             Sample((("grpc_code", _CODE_NAMES[Code(code)]), *labels), count)
-            for code, count in enumerate(route.handled)
+            for code, count in enumerate(counts.handled)
             if count or code == Code.OK
         )
     text = "Total number of RPC"
@@ -247,8 +262,8 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
         tuple(received),
     )
     yield Family("grpc_server_msg_sent_total", f"{text} stream messages sent by the server.", "counter", tuple(sent))
-    yield from _mvcc_families({path: route.started for path, route in routes})
-    yield from _request_families(server.counters)
+    yield from _mvcc_families({path: counts.started for path, counts in calls.items()})
+    yield from _request_families(calls)
     totals, counters = server.totals(), server.counters
     yield one(
         "etcd_network_client_grpc_received_bytes_total",
@@ -277,21 +292,20 @@ def rpc_families(server: GrpcServer) -> Iterator[Family]:
     yield one("wharf_wire_streams_open", "Open calls.", "gauge", totals.streams_open)
 
 
-def _request_families(counters: Counters) -> Iterator[Family]:
+def _request_families(calls: Mapping[str, CallCounts]) -> Iterator[Family]:
     """Requests by kind, and those that the log did not take.
 
     `client_api_version` is "unknown" for all, as it is in etcd for clients that do not send it: it is not read.
     """
-    routes = counters.routes
-    streams = sum(route.started for route in routes.values() if not route.unary)
-    requests = (("unary", sum(route.started for route in routes.values()) - streams), ("stream", streams))
+    streams = sum(counts.started for counts in calls.values() if not counts.unary)
+    requests = (("unary", sum(counts.started for counts in calls.values()) - streams), ("stream", streams))
     yield Family(
         "etcd_server_client_requests_total",
         "The total number of client requests per client version.",
         "counter",
         tuple(Sample((("type", kind), ("client_api_version", "unknown")), count) for kind, count in requests),
     )
-    failed = sum(routes[path].handled[code] for path in _PROPOSING if path in routes for code in _NOT_AGREED)
+    failed = sum(calls[path].handled[code] for path in _PROPOSING if path in calls for code in _NOT_AGREED)
     yield one("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", "counter", failed)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from http import HTTPStatus
 
 from wharf.brain.api.health import HealthPages, Page
 from wharf.common.metrics import CONTENT_TYPE, Registry, merged, render
-from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, answer_unserved, plain_error
+from wharf.wire.http import HttpExchange, HttpHandler, HttpRequest, HttpResponse, Mount, answer_unserved, plain_error
 
 
 def http_handler(health: HealthPages, registry: Registry) -> HttpHandler:
@@ -30,23 +31,39 @@ def http_handler(health: HealthPages, registry: Registry) -> HttpHandler:
 
 
 def allow_hosts(handler: HttpHandler, hosts: Collection[str]) -> HttpHandler:
-    """`handler` for requests whose Host is one of `hosts`, 421 for the rest; "*" among them: every Host is allowed.
+    """`handler` for requests whose Host is one of `hosts`, 421 for the rest; "*" among them: every Host is allowed."""
+
+    def handle(request: HttpRequest) -> HttpResponse:
+        return refuse_host(request, hosts) or handler(request)
+
+    return handler if "*" in hosts else handle
+
+
+def mount_for_hosts(mount: Mount, hosts: Collection[str]) -> Mount:
+    """As `allow_hosts`, for a mount."""
+
+    def handle(exchange: HttpExchange) -> None:
+        refusal = refuse_host(exchange.request, hosts)
+        if refusal is None:
+            mount.handler(exchange)
+        else:
+            exchange.respond(refusal)
+
+    return mount if "*" in hosts else replace(mount, handler=handle)
+
+
+def refuse_host(request: HttpRequest, hosts: Collection[str]) -> HttpResponse | None:
+    """421 when the Host of `request` is none of `hosts`.
 
     Against DNS rebinding (CVE-2018-1099): a page of another site can make a browser send requests here under its own
     name. etcd checks plain HTTP only; here TLS connections are checked too.
     """
-    if "*" in hosts:
-        return handler
-
-    def handle(request: HttpRequest) -> HttpResponse:
-        host = next((value for name, value in request.headers if name == b"host"), b"").decode("latin-1")
-        if _hostname(host) in hosts:
-            return handler(request)
-        return plain_error(
-            HTTPStatus.MISDIRECTED_REQUEST, "the Host header names a host that --host-whitelist does not allow"
-        )
-
-    return handle
+    host = next((value for name, value in request.headers if name == b"host"), b"").decode("latin-1")
+    if _hostname(host) in hosts:
+        return None
+    return plain_error(
+        HTTPStatus.MISDIRECTED_REQUEST, "the Host header names a host that --host-whitelist does not allow"
+    )
 
 
 def _hostname(host: str) -> str:
