@@ -154,6 +154,11 @@ class Url:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
 
+    @property
+    def socket_path(self) -> str:
+        """The file that unix://PATH names; "" for other schemes."""
+        return self.text.partition("://")[2] if self.scheme == "unix" else ""
+
     def __str__(self) -> str:
         return self.text if self.password is None else hide_password(self.text)
 
@@ -197,8 +202,18 @@ def parse_url(text: str, schemes: Sequence[str] = ()) -> Url:
     return Url(parts.scheme, host, port, parts.path, parts.query, user, password, text)
 
 
+_SOCKET_PATH_MAX: Final = 107  # bytes of sun_path on Linux, without its NUL
+
+
 def check_listen_url(flag: str, url: Url) -> None:
-    """A URL to listen on is scheme://host:port with an IP address or localhost for host; ValueError names the flag."""
+    """A URL to listen on is scheme://host:port with an IP address or localhost for host, or unix://PATH of a socket.
+
+    ValueError names the flag.
+    """
+    if url.scheme == "unix":
+        if not 0 < len(url.socket_path.encode()) <= _SOCKET_PATH_MAX:
+            raise ValueError(f"--{flag}: {url} must name a socket file, with at most {_SOCKET_PATH_MAX} bytes of path")
+        return
     if url.port is None:
         raise ValueError(f"--{flag}: {url} needs a port")
     if url.path not in ("", "/") or url.query or url.user is not None:
@@ -212,7 +227,7 @@ def check_listen_url(flag: str, url: Url) -> None:
 
 def is_loopback(url: Url) -> bool:
     """Whether a URL that `check_listen_url` let pass can be reached from this machine only."""
-    return url.host == "localhost" or ip_address(url.host).is_loopback
+    return url.scheme == "unix" or url.host == "localhost" or ip_address(url.host).is_loopback
 
 
 # --- the rest, and the parser objects -------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from wharf.wire.tcp import bind_tcp
 from wharf.wire.telemetry import Counters, Totals
 from wharf.wire.timers import Ticker, attempt
 from wharf.wire.tls import TlsConfig, TlsStore
+from wharf.wire.unix import bind_unix, remove_socket_file
 
 log = logging.getLogger("wharf.wire")
 _TICK_MAX = 2.0  # seconds between looks at all connections; shorter when a timeout asks for it
@@ -36,7 +37,7 @@ class ListenerConfig:
 
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free one; `GrpcServer.ports` tells which
-    unix_path: str | None = None  # instead of host and port
+    unix_path: str | None = None  # a socket file instead of host and port; without `tls`
     reuse_port: bool = False  # other sockets of this user that say so too may listen on the port; each gets its share
     tls: TlsConfig | None = None
     limits: ListenerLimits = field(default_factory=ListenerLimits)
@@ -73,6 +74,7 @@ class GrpcServer:
         self._connections_max = min((item.limits.connections_max for item in listeners), default=0)
         self._servers: list[asyncio.Server | TlsAcceptor] = []
         self._ticker: Ticker | None = None
+        self._socket_files: dict[str, int] = {}  # path → inode of each that this server made
         self._emptied = asyncio.Event()
         shortest = min(
             self.limits.preface_timeout,
@@ -93,6 +95,8 @@ class GrpcServer:
             sock = bind(listener)
             if listener.unix_path is None:
                 self.ports.append(sock.getsockname()[1])
+            else:
+                self._socket_files[listener.unix_path] = os.stat(listener.unix_path).st_ino
             if store is None:
                 factory = self._make_connection
                 backlog = listener.limits.backlog
@@ -191,10 +195,9 @@ class GrpcServer:
         for server in self._servers:
             server.close()
         self._servers.clear()
-        for listener in self._listeners:
-            if listener.unix_path is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(listener.unix_path)
+        for path, inode in self._socket_files.items():
+            remove_socket_file(path, inode)
+        self._socket_files.clear()
 
     def _tick(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -206,10 +209,7 @@ class GrpcServer:
 def bind(listener: ListenerConfig) -> socket.socket:
     """A bound, non-blocking socket."""
     if listener.unix_path is not None:
-        sock = socket.socket(socket.AF_UNIX)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(listener.unix_path)
-        sock.bind(listener.unix_path)
+        sock = bind_unix(listener.unix_path)
     else:
         sock = bind_tcp(listener.host, listener.port, listener.reuse_port)
     sock.setblocking(False)

@@ -60,6 +60,7 @@ _NO_CRL = _refused("is not supported: revocation lists are not checked; issue sh
 _NO_PEER_NAMES = _refused("is not supported: give the nodes a CA of their own as --peer-trusted-ca-file")
 _PEER_NAMES_HELP = "Refused: names in nodes' certificates are not checked, only their CA."
 _LISTEN = urls("http", "https")
+_LISTEN_CLIENTS = urls("http", "https", "unix")
 _QUOTA = Parser("BYTES", "a number of bytes; 0: 2 GiB, negative: no quota", _parse_quota)
 _RETENTION = Parser("TEXT", 'a duration ("1h", "30m"; a bare number means hours) or a number of revisions', str)
 
@@ -88,10 +89,16 @@ class BrainConfig:
     )
 
     listen_client_urls: tuple[Url, ...] = option(
-        _LISTEN, _LISTEN.parse("http://localhost:2379"), help="Where clients are served.", group="Clients"
+        _LISTEN_CLIENTS,
+        _LISTEN_CLIENTS.parse("http://localhost:2379"),
+        help="Where clients are served; unix://PATH is a socket file that only this user may connect to.",
+        group="Clients",
     )
     advertise_client_urls: tuple[Url, ...] = option(
-        _LISTEN, (), help="What clients are told as this node's address; the listen URLs if not given.", group="Clients"
+        _LISTEN_CLIENTS,
+        (),
+        help="What clients are told as this node's address; the listen URLs if not given.",
+        group="Clients",
     )
     redis: str = option(
         REDIS_URL,

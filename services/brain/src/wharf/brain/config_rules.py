@@ -56,6 +56,8 @@ def _check_engine(config: BrainConfig) -> None:
         raise ValueError("--redis needs an engine that nodes can share: --engine postgresql://…")
     if config.nats and not config.replicated:
         raise ValueError("--nats needs an engine that nodes can share: --engine postgresql://…")
+    if config.workers and any(url.scheme == "unix" for url in config.listen_client_urls):
+        raise ValueError("--workers share a TCP port, not a unix:// socket: use http or https in --listen-client-urls")
     if config.workers and not config.engine_url.startswith("lmdb:"):
         raise ValueError("--workers share an LMDB store; other engines are shared by more nodes instead")
     if (config.nats_cert_file is None) != (config.nats_key_file is None):

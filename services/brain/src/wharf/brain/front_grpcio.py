@@ -42,14 +42,17 @@ class GrpcioFront:
             try:
                 server, ports = await serve_grpcio(
                     self._methods,
-                    [url.authority],
+                    [f"unix:{url.socket_path}" if url.scheme == "unix" else url.authority],
                     credentials=credentials,
                     limits=RpcLimits(receive_max=self._config.receive_max),
                 )
             except RuntimeError as error:  # grpcio's word for an address that cannot be had
-                raise OSError(f"cannot listen on {url.authority}: {error}") from error
+                raise OSError(f"cannot listen on {url}: {error}") from error
             self._servers.append(server)
-            self.addresses += tuple(replace(url, port=port).authority for port in ports)
+            if url.scheme == "unix":
+                self.addresses += (url.text,)
+            else:
+                self.addresses += tuple(replace(url, port=port).authority for port in ports)
 
     async def drain(self, grace: float) -> None:
         for server in self._servers:

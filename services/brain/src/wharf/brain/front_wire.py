@@ -83,7 +83,9 @@ class ProbeServer:
 
 
 def _addresses(urls: Sequence[Url], ports: Sequence[int]) -> tuple[str, ...]:
-    return tuple(replace(url, port=port).authority for url, port in zip(urls, ports, strict=True))
+    """Of each URL, with the port that it got; `ports` are those of the TCP listeners."""
+    bound = iter(ports)
+    return tuple(url.text if url.scheme == "unix" else replace(url, port=next(bound)).authority for url in urls)
 
 
 def client_listener(url: Url, config: BrainConfig) -> ListenerConfig:
@@ -92,6 +94,8 @@ def client_listener(url: Url, config: BrainConfig) -> ListenerConfig:
 
 
 def _listener(url: Url, config: BrainConfig) -> ListenerConfig:
+    if url.scheme == "unix":
+        return ListenerConfig(unix_path=url.socket_path)
     host = "127.0.0.1" if url.host == "localhost" else url.host  # as Go listens: where clients look first
     return ListenerConfig(host, url.port or 0, tls=tls_config(config) if url.scheme == "https" else None)
 
