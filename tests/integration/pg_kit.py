@@ -24,6 +24,7 @@ from wharf.brain.engine.base import (
     Promotion,
     Resolution,
     Table,
+    epoch_number,
 )
 from wharf.brain.engine.delta import Delta, Position
 from wharf.brain.engine.postgres import PostgresEngine
@@ -56,7 +57,7 @@ class Leader:
         self.engine, self.epoch = engine, promotion.epoch
         self.writer = Writer(engine.position().revision)
         self.deltas: list[Delta] = []
-        self._chance = random.Random(promotion.epoch)
+        self._chance = random.Random(epoch_number(promotion.epoch))
         engine.on_landed = self.deltas.append
 
     async def commit(self, txns: Sequence[Txn] = (), meta: MetaChanges = ()) -> None:

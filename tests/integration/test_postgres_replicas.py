@@ -44,7 +44,7 @@ def test_every_way_to_follow_leads_to_the_same_tables(postgres: Postgres, tmp_pa
                 if chance.random() < 0.7:
                     assert await applied(by_both, delta) or (await by_both.catch_up()).seq >= delta.seq
             await by_both.catch_up()
-            assert await by_log.catch_up() == Position(1, 25, leader.writer.revision)
+            assert await by_log.catch_up() == Position(leader.epoch, 25, leader.writer.revision)
             position, held = await authority(url)
             async with engines(url, tmp_path) as (loaded,):
                 for engine in (first, by_deltas, by_log, by_both, loaded):

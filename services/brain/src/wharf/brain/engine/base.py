@@ -11,6 +11,7 @@ and the store asks.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,6 +27,19 @@ META_LEASE = (
 )
 FORMAT = b"wharf-brain 1"
 FIRST_REVISION = 1  # of a store nothing was ever written to
+EPOCH_TAG_BITS = 24
+
+
+def next_epoch(epoch: int) -> int:
+    """An epoch of a shared engine after `epoch`: a number one higher, and a random tag in the low bits. The tag tells
+    apart two promotions of one number, the first of which was lost with a primary's newest commits.
+    """
+    return (epoch_number(epoch) + 1) << EPOCH_TAG_BITS | secrets.randbits(EPOCH_TAG_BITS)
+
+
+def epoch_number(epoch: int) -> int:
+    """How many promotions led to `epoch`. Epochs of local engines and of older releases have no tag."""
+    return epoch >> EPOCH_TAG_BITS or epoch
 
 
 class Table(IntEnum):

@@ -27,6 +27,8 @@ from wharf.brain.engine.base import (
     Promotion,
     Resolution,
     Table,
+    epoch_number,
+    next_epoch,
 )
 from wharf.brain.engine.delta import Delta, Position
 from wharf.brain.engine.derive import deleted_keys
@@ -274,7 +276,7 @@ class PostgresEngine:
                 return
             if row is not None or fence.revision < batch.revision:
                 raise not_landed
-        if (fence.epoch, fence.promoted_seq) != (batch.epoch + 1, seq + 1):
+        if (epoch_number(fence.epoch), fence.promoted_seq) != (epoch_number(batch.epoch) + 1, seq + 1):
             raise OutcomeLost(f"the authority is at {fence.position} and no longer tells whether the batch landed")
 
     async def _promoted(self, lease_ms: int, unwanted: Callable[[], bool]) -> Promotion:
@@ -286,7 +288,7 @@ class PostgresEngine:
                 fence = parse_fence(await self._answered(READ_FENCE))
                 if unwanted():
                     raise EngineError("the promotion was given up")
-                row = await self._answered(RAISE_EPOCH, fence.epoch, lease_ms)
+                row = await self._answered(RAISE_EPOCH, fence.epoch, lease_ms, next_epoch(fence.epoch))
                 if row is not None:
                     break
             else:

@@ -57,7 +57,7 @@ FIRST_META = f"INSERT INTO {S}.meta (key, value, seq) VALUES ($1, $2, 0) ON CONF
 READ_FENCE = f"SELECT epoch, revision, seq, turn, meta_floor, promoted_seq FROM {S}.fence WHERE id = 1"
 RAISE_EPOCH = f"""
     UPDATE {S}.fence SET
-        epoch = epoch + 1,
+        epoch = $3,
         earlier_ms = CASE WHEN seq > promoted_seq OR lease_ms > earlier_ms THEN lease_ms ELSE earlier_ms END,
         lease_ms = $2,
         promoted_seq = seq

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wharf.brain.engine.base import epoch_number
 from wharf.brain.ha.node import HaNode
 from wharf.brain.ha.router import Router
 from wharf.common.metrics import Family, Kind, Sample
@@ -18,7 +19,7 @@ def node_families(node: HaNode, router: Router) -> Iterator[Family]:
     yield one("etcd_server_proposals_committed_total", "The total number of batches known.", "gauge", position.seq)
     yield one("etcd_server_proposals_pending", "Requests that wait for a leader.", "gauge", len(router))
     yield one("etcd_network_active_peers", "Nodes in session with this leader.", "gauge", len(status.followers))
-    yield one("wharf_brain_epoch", "The fence of the leader this node knows.", "gauge", node.epoch)
+    yield one("wharf_brain_epoch", "The fence of the leader this node knows.", "gauge", epoch_number(node.epoch))
     yield one("wharf_brain_lag_seconds", "Time since this node last showed what the leader does.", "gauge", node.lag())
     yield one("wharf_brain_lease_seconds", "Left of a leader's lease.", "gauge", node.election.left())
     yield one("wharf_brain_applied_revision", "Revision of the replica.", "gauge", position.revision)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import META_MEMBERS, Member
-from wharf.brain.engine.base import EngineError, SharedEngine
+from wharf.brain.engine.base import EngineError, SharedEngine, epoch_number
 from wharf.brain.errors import (
     BadLeaderTransferee,
     BrainError,
@@ -300,7 +300,7 @@ class HaNode:
             await self._tail.stop()
             promotion = await self.engine.promote(self.election.ttl_ms)
             self.epoch = promotion.epoch
-            await self.election.succeed(promotion.epoch, promotion.previous_lease_ms)
+            await self.election.succeed(epoch_number(promotion.epoch), promotion.previous_lease_ms)
         except EngineError as error:
             log.warning("the engine cannot be promoted: %s", error)
             self._promotion = None
@@ -362,10 +362,10 @@ class HaNode:
         self.on_change()
 
     def _set_epoch(self, epoch: int) -> None:
-        if epoch > self.epoch or self.store.term != epoch + 1:
+        if epoch != self.epoch or self.store.term != epoch_number(epoch) + 1:
             self.leader_changes += 1
-            self.epoch = max(self.epoch, epoch)
-            self.on_term(self.epoch + 1)
+            self.epoch = epoch if epoch_number(epoch) == epoch_number(self.epoch) else max(self.epoch, epoch)
+            self.on_term(epoch_number(self.epoch) + 1)
 
     def _failed(self, why: str) -> None:
         self._resigned.set()  # nobody waits for what may never come
