@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from wharf.brain.config import DEFAULT_QUOTA, BrainConfig, join_warnings, load_config
-from wharf.brain.config_rules import Retention, exposed, parse_retention
+from wharf.brain.config_rules import Retention, address_warnings, exposed, parse_retention
 from wharf.common.config import ConfigError, HelpRequested
 
 KUBEADM = (
@@ -269,3 +269,36 @@ def test_plain_client_urls_beyond_loopback_are_known() -> None:
     urls = "http://127.0.0.1:2379,http://10.0.0.1:2379,https://10.0.0.2:2379"
     loaded = config(f"--listen-client-urls={urls}", "--cert-file=c", "--key-file=k")
     assert exposed(loaded.listen_client_urls) == ("http://10.0.0.1:2379",)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:12380", "http://localhost:12380"])
+def test_other_nodes_are_told_the_peer_listen_url_unless_another_is_given(url: str) -> None:
+    assert config(*SEVERAL, f"--listen-peer-urls={url}").peer_urls == (url,)
+    other = "--initial-advertise-peer-urls=http://brain-1.example:2380"
+    assert config(*SEVERAL, f"--listen-peer-urls={url}", other).peer_urls == ("http://brain-1.example:2380",)
+
+
+@pytest.mark.parametrize("url", ["http://0.0.0.0:2380", "http://[::]:2380", "http://127.0.0.1:0"])
+def test_peer_urls_that_no_node_can_reach_are_refused(url: str) -> None:
+    listen, plain = f"--listen-peer-urls={url}", "--unsafe-no-peer-tls"
+    said = refusal(*SEVERAL, plain, listen)
+    assert f"--listen-peer-urls: other nodes cannot reach {url}; give --initial-advertise-peer-urls" in said
+    said = refusal(*SEVERAL, plain, "--listen-peer-urls=http://127.0.0.1:2380", f"--initial-advertise-peer-urls={url}")
+    assert f"--initial-advertise-peer-urls: other nodes cannot reach {url}" in said
+    told = "--initial-advertise-peer-urls=http://10.0.0.1:2380"
+    assert config(*SEVERAL, plain, listen, told).peer_urls == ("http://10.0.0.1:2380",)
+    assert not config(listen).replicated, "what an etcd had before means nothing to one node"
+
+
+def test_addresses_that_others_cannot_reach_are_warned_of() -> None:
+    everywhere = "--listen-client-urls=http://0.0.0.0:2379"
+    [warning] = address_warnings(config(everywhere))
+    assert "told http://0.0.0.0:2379" in warning
+    assert "--advertise-client-urls" in warning
+    assert not list(address_warnings(config(everywhere, "--advertise-client-urls=http://brain.example:2379")))
+    assert not list(address_warnings(config()))
+    peers = (*SEVERAL, "--unsafe-no-peer-tls", "--listen-peer-urls=http://0.0.0.0:2380")
+    [warning] = address_warnings(config(*peers, "--initial-advertise-peer-urls=http://localhost:2380"))
+    assert "told http://localhost:2380" in warning
+    assert "--initial-advertise-peer-urls" in warning
+    assert not list(address_warnings(config(*peers, "--initial-advertise-peer-urls=http://brain-1.example:2380")))

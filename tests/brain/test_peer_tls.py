@@ -56,7 +56,7 @@ def config(folder: Path, authority: Authority, name: str, *flags: str) -> BrainC
         "--engine=postgresql://db/wharf",
         "--redis=redis://redis",
         "--listen-peer-urls=https://127.0.0.1:0",
-        "--initial-advertise-peer-urls=https://127.0.0.1:0",
+        "--initial-advertise-peer-urls=https://127.0.0.1:2380",
         f"--peer-cert-file={pair.cert}",
         f"--peer-key-file={pair.key}",
         f"--peer-trusted-ca-file={authority.cert}",

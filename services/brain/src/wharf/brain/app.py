@@ -29,7 +29,7 @@ from wharf.brain.api.tasks import Tasks
 from wharf.brain.autocompact import run_autocompact
 from wharf.brain.commands import find_command
 from wharf.brain.config import SCHEMA, BrainConfig, join_warnings, load_config
-from wharf.brain.config_rules import exposed
+from wharf.brain.config_rules import address_warnings, exposed
 from wharf.brain.engine.base import EngineError
 from wharf.brain.front import Front, front_for
 from wharf.brain.lone import Lone, Mode
@@ -339,5 +339,7 @@ def _tell_warnings(loaded: Loaded[BrainConfig]) -> None:
     ):
         if plain := exposed(urls):
             _log.warn(f"plain http beyond loopback: whoever reaches it can {what}", urls=list(plain))
+    for line in address_warnings(loaded.config):
+        _log.warn(line)
     if loaded.config.unsafe_no_fsync:
         _log.warn("--unsafe-no-fsync: acknowledged writes are lost when this machine crashes")

@@ -125,8 +125,9 @@ class BrainConfig:
     )
     initial_advertise_peer_urls: tuple[Url, ...] = option(
         _LISTEN,
-        _LISTEN.parse("http://localhost:2380"),
-        help="Where other nodes find this one, and what clients that list members are told.",
+        (),
+        help="Where other nodes find this one, and what clients that list members are told; the listen URLs if not "
+        "given.",
         group="Nodes",
     )
     election_timeout: int = option(
@@ -299,7 +300,12 @@ class BrainConfig:
 
     @property
     def peer_urls(self) -> tuple[str, ...]:
-        return tuple(url.text for url in self.initial_advertise_peer_urls)
+        """What other nodes are told."""
+        return tuple(url.text for url in self.advertised_peer_urls)
+
+    @property
+    def advertised_peer_urls(self) -> tuple[Url, ...]:
+        return self.initial_advertise_peer_urls or self.listen_peer_urls
 
     @property
     def directory(self) -> Path:

@@ -6,8 +6,9 @@ enforced or refused: a start without the protection is worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from wharf.common.parsers import BadValue, Url, check_listen_url, integer, is_loopback, parse_duration
@@ -72,9 +73,16 @@ def _check_peers(config: BrainConfig) -> None:
             "--peer-auto-tls is not supported with --engine postgresql://: a peer cannot verify a certificate that "
             "another node signed itself; give --peer-cert-file, --peer-key-file and --peer-trusted-ca-file"
         )
-    schemes = {url.scheme for url in (*config.listen_peer_urls, *config.initial_advertise_peer_urls)}
+    schemes = {url.scheme for url in (*config.listen_peer_urls, *config.advertised_peer_urls)}
     if len(schemes) != 1:
         raise ValueError("--listen-peer-urls and --initial-advertise-peer-urls must all be http or all https")
+    for url in config.advertised_peer_urls:
+        if _names_every_address(url) or not url.port:
+            flag = "initial-advertise-peer-urls" if config.initial_advertise_peer_urls else "listen-peer-urls"
+            raise ValueError(
+                f"--{flag}: other nodes cannot reach {url.text}; give --initial-advertise-peer-urls with an address or "
+                "a name of this machine and the port"
+            )
     if schemes == {"http"} and config.peer_client_cert_auth:
         raise ValueError(
             "--peer-client-cert-auth cannot be enforced on the plain http URLs of --listen-peer-urls: use https with "
@@ -134,6 +142,37 @@ def _check_client_certificates(config: BrainConfig) -> None:
 def exposed(found: Sequence[Url]) -> tuple[str, ...]:
     """Those of these listen URLs that are plain and can be reached from other machines."""
     return tuple(url.text for url in found if url.scheme == "http" and not is_loopback(url))
+
+
+def _names_every_address(url: Url) -> bool:
+    """Whether the URL can only be listened on."""
+    try:
+        return ip_address(url.host).is_unspecified
+    except ValueError:
+        return not url.host
+
+
+def address_warnings(config: BrainConfig) -> Iterator[str]:
+    """One sentence for each address that others are told and that many of them cannot reach."""
+    told = [url.text for url in config.advertise_client_urls or config.listen_client_urls if _names_every_address(url)]
+    if told:
+        yield (
+            f"clients that list members are told {', '.join(told)}, which they cannot reach: give "
+            "--advertise-client-urls with an address or a name of this machine"
+        )
+    listens_beyond = any(not is_loopback(url) for url in config.listen_peer_urls)
+    if config.replicated and listens_beyond and all(map(_names_loopback, config.advertised_peer_urls)):
+        yield (
+            f"nodes on other machines are told {', '.join(config.peer_urls)}, which they cannot reach: give "
+            "--initial-advertise-peer-urls with an address or a name of this machine"
+        )
+
+
+def _names_loopback(url: Url) -> bool:
+    try:
+        return is_loopback(url)
+    except ValueError:  # a name that only DNS knows
+        return False
 
 
 def parse_retention(mode: str, text: str) -> Retention:

@@ -79,7 +79,7 @@ class Replicated:
         def tail_of(confirm: Callable[[], None], failed: Callable[[str], None]) -> Tail:
             return Tail(engine, store.present, bus, confirm, failed)
 
-        address = config.initial_advertise_peer_urls[0].authority
+        address = config.advertised_peer_urls[0].authority
         election = Election(lease, member.member_id, address, config.election_timeout)
         link = Link(_hello(store, member), None if tls is None else tls.channel, config.peer_server_name)
         node = HaNode(store, engine, election, link, tail_of, publisher, member)
