@@ -381,3 +381,33 @@ def test_a_lock_taken_on_one_node_holds_on_another(cluster: BrainCluster) -> Non
         assert not waiting.done()
         v3lock_pb2_grpc.LockStub(first.channel).Unlock(v3lock_pb2.UnlockRequest(key=held.key), timeout=CALL_SECONDS)
         assert waiting.result().key
+
+
+def test_a_lock_queue_outlives_a_change_of_leader_and_loses_those_who_leave(cluster: BrainCluster) -> None:
+    leader = cluster.wait_leader()
+    one, other = cluster.others(leader)
+    status = one.status()
+    assert status is not None
+    with Client(leader.address) as led, Client(one.address) as first, Client(other.address) as second:
+        stubs = [v3lock_pb2_grpc.LockStub(client.channel) for client in (led, first, second)]
+        held = stubs[0].Lock(v3lock_pb2.LockRequest(name=b"queue"), timeout=CALL_SECONDS)
+        leaves = [stubs[0], stubs[2]]  # at the node that leads, and at a follower; with a lease of their own
+        leases = [led.lease.LeaseGrant(rpc.LeaseGrantRequest(TTL=600), timeout=CALL_SECONDS).ID for _ in leaves]
+        requests = [v3lock_pb2.LockRequest(name=b"queue", lease=lease) for lease in leases]
+        leaving = [stub.Lock.future(request, timeout=120) for stub, request in zip(leaves, requests, strict=True)]
+        _until(lambda: _waiters(led) == 3)
+        waiting = stubs[1].Lock.future(v3lock_pb2.LockRequest(name=b"queue"), timeout=120)
+        _until(lambda: _waiters(led) == 4)
+        moved = Ctl("3.6", leader.address).run("--command-timeout=30s", "move-leader", f"{status.header.member_id:x}")
+        assert moved.returncode == 0, moved.stderr
+        for call in leaving:
+            call.cancel()
+        _until(lambda: _waiters(first) == 2)
+        assert not waiting.done()
+        stubs[2].Unlock(v3lock_pb2.UnlockRequest(key=held.key), timeout=CALL_SECONDS)
+        assert waiting.result().key
+
+
+def _waiters(client: Client) -> int:
+    request = rpc.RangeRequest(key=b"queue/", range_end=b"queue0", count_only=True)
+    return client.kv.Range(request, timeout=CALL_SECONDS).count

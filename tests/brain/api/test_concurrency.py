@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from brain.api.harness import ELECTION, LEASE, LOCK, Server, run
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from brain.api.harness import ELECTION, KV, LEASE, LOCK, Server, run
 from wharf.brain.api.pb import election, lock, rpc
 from wharf.brain.api.queue import ticket_key
-from wharf.brain.errors import ElectionNoLeader, ElectionNotLeader, LeaderFieldMissing, LeaseNotFound
-from wharf.wire.rpc import Code
+from wharf.brain.errors import ElectionNoLeader, ElectionNotLeader, LeaderFieldMissing, LeaseNotFound, NoLeader
+from wharf.wire.rpc import Call, Code, Kind, Method, UnaryHandler
 
 
 async def lease(server: Server, lease_id: int) -> int:
@@ -129,5 +133,69 @@ def test_a_stopping_server_ends_those_who_wait() -> None:
         assert rival.code == Code.UNAVAILABLE
         late = server.client.start(ELECTION + "Campaign", election.CampaignRequest(name=b"e", lease=2))
         assert late.code == Code.UNAVAILABLE
+
+    run(scenario)
+
+
+def test_a_waiter_that_leaves_is_removed_though_no_node_leads_at_that_moment() -> None:
+    """Its requests go the way of a client's, so they reach the node that leads next."""
+
+    async def scenario(server: Server) -> None:
+        await lease(server, 1)
+        held = await server.client.ask(LOCK + "Lock", lock.LockRequest(name=b"l", lease=1), lock.LockResponse)
+        await lease(server, 2)
+        waiting = server.client.start(LOCK + "Lock", lock.LockRequest(name=b"l", lease=2))
+        nameless = server.client.start(LOCK + "Lock", lock.LockRequest(name=b"l"))
+        while (await server.get(b"l/", b"l0")).count < 3:
+            await server.put(b"tick")
+        refused: list[str] = []
+        leads = asyncio.Event()
+        served = {method.path: method for method in server.api.methods}
+
+        def changing(method: Method) -> Method:
+            def handler(data: bytes, call: Call) -> None:
+                if leads.is_set():
+                    cast(UnaryHandler, served[method.path].handler)(data, call)
+                    return
+                refused.append(method.path)
+                if len(refused) == 3:
+                    leads.set()
+                call.finish(NoLeader.code, NoLeader.text)
+
+            return Method(method.path, method.kind, handler) if method.kind is Kind.UNARY else method
+
+        server.api.serve([changing(method) for method in server.api.methods])
+        waiting.cancel()
+        nameless.cancel()
+        while (await server.get(b"l/", b"l0")).count > 1:
+            await server.put(b"tick")
+        assert sorted(refused) == [KV + "Txn", KV + "Txn", LEASE + "LeaseRevoke"]
+        assert (await server.get(b"l/", b"l0")).kvs[0].key == held.key
+
+    run(scenario)
+
+
+def test_a_waiter_that_leaves_while_its_key_is_created_is_removed() -> None:
+    async def scenario(server: Server) -> None:
+        await lease(server, 1)
+        await server.client.ask(LOCK + "Lock", lock.LockRequest(name=b"l", lease=1), lock.LockResponse)
+        await lease(server, 2)
+        held: list[Callable[[], None]] = []
+        served = {method.path: cast(UnaryHandler, method.handler) for method in server.api.methods}
+
+        def late(data: bytes, call: Call) -> None:
+            held.append(lambda: served[KV + "Txn"](data, call))
+
+        server.api.serve([*server.api.methods, Method(KV + "Txn", Kind.UNARY, late)])
+        waiting = server.client.start(LOCK + "Lock", lock.LockRequest(name=b"l", lease=2))
+        while not held:
+            await server.put(b"tick")
+        waiting.cancel()
+        server.api.serve(server.api.methods)
+        before = await server.put(b"tick")
+        held.pop()()
+        assert await server.put(b"tick") == before + 2, "the key was created meanwhile"
+        while (await server.get(b"l/2")).kvs:
+            await server.put(b"tick")
 
     run(scenario)

@@ -88,7 +88,8 @@ class Desk:
 
 
 def test_methods_go_where_they_belong() -> None:
-    assert route_of(TXN) is route_of("/etcdserverpb.Auth/UserAdd") is route_of("/v3lockpb.Lock/Lock") is Route.LEADER
+    assert route_of(TXN) is route_of("/etcdserverpb.Auth/UserAdd") is Route.LEADER
+    assert route_of("/v3lockpb.Lock/Lock") is Route.HERE, "its own requests go where they belong"
     assert route_of(RANGE) is route_of(STREAM) is Route.READ
     assert route_of(STATUS) is route_of("/grpc.health.v1.Health/Check") is Route.HERE
     assert route_of(WATCH) is Route.SHOWN

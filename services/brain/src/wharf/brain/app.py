@@ -209,6 +209,7 @@ class Brain:
         node = _node(config, mode, hub)
         api = Api(node, by_certificate=config.client_cert_auth)
         methods = mode.admitted(mode.methods(api))
+        api.serve(methods)
         pages = http_handler(self._health(mode), self._registry)
         front = front_for(config, trace(with_tools(methods, self._grpc_health), config, down), pages)
         down.push_async_callback(front.close)

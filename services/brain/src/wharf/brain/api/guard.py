@@ -21,18 +21,15 @@ from typing import Final, cast
 from wharf.brain.api import decode
 from wharf.brain.api.answered import AnsweredCall, Caller
 from wharf.brain.api.lease import RENEW
-from wharf.brain.api.local import prefix_end
 from wharf.brain.api.node import Node
-from wharf.brain.api.pb import election, rpc
-from wharf.brain.api.pb import lock as locks
-from wharf.brain.api.queue import ticket_key
+from wharf.brain.api.pb import rpc
 from wharf.brain.api.service import fail, guard
 from wharf.brain.auth import tokens
 from wharf.brain.auth.book import AuthBook
 from wharf.brain.auth.rules import Rules
 from wharf.brain.auth.shapes import Access
 from wharf.brain.auth.token_use import TokenUses
-from wharf.brain.errors import BrainError, ClientSideError, InvalidAuthToken, MalformedMessage, MalformedRequest
+from wharf.brain.errors import BrainError, InvalidAuthToken, MalformedMessage
 from wharf.brain.store.shapes import Op
 from wharf.brain.watch import responses
 from wharf.wire.rpc import Call, Code, Kind, Method, StreamHandler, UnaryHandler
@@ -40,6 +37,8 @@ from wharf.wire.rpc import Call, Code, Kind, Method, StreamHandler, UnaryHandler
 READ, WRITE = Access.READ, Access.WRITE
 _TOKEN, _AUTHORIZATION, _BEARER = b"token", b"authorization", b"Bearer "
 _WATCH = "/etcdserverpb.Watch/Watch"
+_CLIENTS = ("/v3lockpb.Lock/", "/v3electionpb.Election/")
+"""Services that are clients of the API: each of their own requests is checked."""
 _KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
 AUTHENTICATE: Final = "/etcdserverpb.Auth/Authenticate"
 """The method that needs no permission."""
@@ -70,7 +69,12 @@ class Guard:
 
     def methods(self, methods: Sequence[Method]) -> list[Method]:
         """`methods` behind their permission checks; KeyError when one has none."""
-        return [self._stream(method) if method.kind is Kind.STREAM else self._unary(method) for method in methods]
+        return [self._guarded(method) for method in methods]
+
+    def _guarded(self, method: Method) -> Method:
+        if method.path.startswith(_CLIENTS):
+            return method
+        return self._stream(method) if method.kind is Kind.STREAM else self._unary(method)
 
     def identify(self, call: Call) -> Caller:
         """The user of a call that goes to another node, which checks its permissions; InvalidAuthToken."""
@@ -184,7 +188,6 @@ class Guard:
     def _table(self) -> dict[str, Check]:
         kv, lease, auth = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Auth/"
         maintenance, cluster = "/etcdserverpb.Maintenance/", "/etcdserverpb.Cluster/"
-        lock, vote = "/v3lockpb.Lock/", "/v3electionpb.Election/"
         anybody, somebody, root = self._anybody, self._somebody, self._root
         return {
             kv + "Range": self._op(lambda data: decode.range_op(decode.parse(rpc.RangeRequest, data))),
@@ -211,13 +214,6 @@ class Guard:
             **{auth + name: root for name in ("UserChangePassword", "UserGrantRole", "UserRevokeRole", "RoleAdd")},
             **{auth + name: root for name in ("RoleList", "RoleDelete")},
             **{auth + name: root for name in ("RoleGrantPermission", "RoleRevokePermission")},
-            lock + "Lock": _as_client(self._lock),
-            lock + "Unlock": _as_client(self._unlock),
-            vote + "Campaign": _as_client(self._campaign),
-            vote + "Proclaim": _as_client(self._proclaim),
-            vote + "Leader": _as_client(self._leader),
-            vote + "Observe": _as_client(self._observe),
-            vote + "Resign": _as_client(self._resign),
         }
 
     def _anybody(self, rules: Rules, call: Call, data: bytes) -> None:
@@ -284,71 +280,10 @@ class Guard:
         if not rules.has_role(who, role):
             rules.require_root(who)
 
-    # Rules of the services that are clients of the API themselves: what their own requests need
-
-    def _lock(self, rules: Rules, call: Call, data: bytes) -> None:
-        request = decode.parse(locks.LockRequest, data)
-        self._require_place(rules, self._caller(call), request.name, request.lease)
-
-    def _campaign(self, rules: Rules, call: Call, data: bytes) -> None:
-        request = decode.parse(election.CampaignRequest, data)
-        self._require_place(rules, self._caller(call), request.name, request.lease)
-
-    def _require_place(self, rules: Rules, who: str | None, name: bytes, lease_id: int) -> None:
-        """To see the whole line, and to write one's own key in it; whose name is unknown before there is a lease."""
-        prefix = name + b"/"
-        rules.require(who, READ, prefix, prefix_end(prefix))
-        if lease_id:
-            rules.require(who, WRITE, ticket_key(prefix, lease_id))
-            rules.require_keys(who, WRITE, lambda: self._keys_of(lease_id))
-        else:
-            rules.require(who, WRITE, prefix, prefix_end(prefix))
-
-    def _unlock(self, rules: Rules, call: Call, data: bytes) -> None:
-        rules.require(self._caller(call), WRITE, decode.parse(locks.UnlockRequest, data).key)
-
-    def _leader(self, rules: Rules, call: Call, data: bytes) -> None:
-        self._require_view(rules, call, decode.parse(election.LeaderRequest, data).name)
-
-    def _observe(self, rules: Rules, call: Call, data: bytes) -> None:
-        self._require_view(rules, call, decode.parse_message(election.LeaderRequest, data).name)
-
-    def _require_view(self, rules: Rules, call: Call, name: bytes) -> None:
-        prefix = name + b"/"
-        rules.require(self._caller(call), READ, prefix, prefix_end(prefix))
-
-    def _proclaim(self, rules: Rules, call: Call, data: bytes) -> None:
-        self._require_own(rules, call, decode.parse(election.ProclaimRequest, data))
-
-    def _resign(self, rules: Rules, call: Call, data: bytes) -> None:
-        self._require_own(rules, call, decode.parse(election.ResignRequest, data))
-
-    def _require_own(
-        self, rules: Rules, call: Call, request: election.ProclaimRequest | election.ResignRequest
-    ) -> None:
-        if request.HasField("leader"):  # else it is refused for that
-            who = self._caller(call)
-            rules.require(who, READ, request.leader.key)
-            rules.require(who, WRITE, request.leader.key)
-
 
 def status_text(error: BrainError) -> str:
     """`error` as etcd writes it where only text can go."""
     return f"rpc error: code = {Code(error.code).name.title().replace('_', '')} desc = {error.text}"
-
-
-def _as_client(check: Check) -> Check:
-    """`check`, its refusals told the way a client's errors are."""
-
-    def checked(rules: Rules, call: Call, data: bytes) -> None:
-        try:
-            check(rules, call, data)
-        except (MalformedRequest, MalformedMessage):
-            raise
-        except BrainError as error:
-            raise ClientSideError(error) from error
-
-    return checked
 
 
 def _shown_token(call: Call) -> bytes | None:

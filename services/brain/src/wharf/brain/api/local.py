@@ -1,78 +1,78 @@
-"""The store as a client would see it, for services that are written on top of the API (locks, elections).
+"""The API as a client of this node sees it, for services that are clients themselves (locks, elections).
 
-Writes are awaited, watches are iterated. Nothing here waits on the network: whoever awaits, awaits the store.
+A request goes the way of any client's: to the node that leads, or behind a read index, and through the permission
+checks, in the name of the call that it is made for. So it works on every node, and through a change of leader.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Protocol, TypeVar, cast
 
-from wharf.brain.api.node import Node
+from wharf.brain.api.answered import AnsweredCall, Reply
 from wharf.brain.api.pb import mvcc, rpc
 from wharf.brain.errors import BrainError
-from wharf.brain.store.shapes import (
-    Answer,
-    Committed,
-    DeleteOp,
-    PutOp,
-    RangeAnswer,
-    RangeOp,
-    SortOrder,
-    SortTarget,
-    TxnOp,
-)
-from wharf.brain.store.ttl import Granted
+from wharf.brain.watch.hub import Hub
 from wharf.brain.watch.watcher import WatchSpec
+from wharf.wire.rpc import Call, Code, UnaryHandler
+
+M = TypeVar("M", bound="_Message")
+HandlerOf = Callable[[str], UnaryHandler]
+"""What answers a unary method for clients of this node."""
+
+CLEAN_UP_ATTEMPTS: Final = 10
+_KV, _LEASE = "/etcdserverpb.KV/", "/etcdserverpb.Lease/"
+
+
+class _Message(Protocol):
+    def SerializeToString(self) -> bytes: ...  # noqa: N802  protobuf's name
+
+    @classmethod
+    def FromString(cls: type[M], data: bytes, /) -> M: ...  # noqa: N802  as above
+
+
+class Refused(BrainError):
+    """An answer that is an error."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.text)
+        self.code, self.text = Code(reply.code), reply.text
 
 
 class LocalClient:
-    def __init__(self, node: Node) -> None:
-        self._store = node.store
-        self._hub = node.hub
+    """For one call, whose metadata and peer say who calls."""
 
-    @property
-    def revision(self) -> int:
-        return self._store.revision
+    def __init__(self, hub: Hub, handler_of: HandlerOf, call: Call) -> None:
+        self._hub, self._handler_of, self._call = hub, handler_of, call
 
-    async def submit(self, op: TxnOp | PutOp | DeleteOp) -> Committed:
-        """The write's outcome, once durable; raises what the store answers otherwise."""
-        outcome: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+    async def txn(self, request: rpc.TxnRequest) -> rpc.TxnResponse:
+        """Refused when it is; so for the others."""
+        return await self._ask(_KV + "Txn", request, rpc.TxnResponse)
 
-        def done(answer: Committed | BrainError) -> None:
-            if outcome.done():
-                return
-            if isinstance(answer, BrainError):
-                outcome.set_exception(answer)
-            else:
-                outcome.set_result(answer)
-
-        self._store.submit(op, done)
-        return await outcome
+    async def delete(self, key: bytes) -> int:
+        """The revision."""
+        answer = await self._ask(_KV + "DeleteRange", rpc.DeleteRangeRequest(key=key), rpc.DeleteRangeResponse)
+        return answer.header.revision
 
     async def grant(self, ttl: int) -> int:
         """The id of a new lease."""
-        outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return (await self._ask(_LEASE + "LeaseGrant", rpc.LeaseGrantRequest(TTL=ttl), rpc.LeaseGrantResponse)).ID
 
-        def done(answer: Granted | BrainError) -> None:
-            if outcome.done():
-                return
-            if isinstance(answer, BrainError):
-                outcome.set_exception(answer)
-            else:
-                outcome.set_result(answer.lease_id)
+    async def get(self, request: rpc.RangeRequest) -> tuple[int, list[mvcc.KeyValue]]:
+        """(revision, KeyValues) of a linearizable read."""
+        answer = await self._ask(_KV + "Range", request, rpc.RangeResponse)
+        return answer.header.revision, list(answer.kvs)
 
-        self._store.leases.grant(0, ttl, done)
-        return await outcome
+    def delete_later(self, key: bytes, create_revision: int) -> None:
+        """Delete `key` as created then, without waiting: after the call has ended. Tried again while no node leads."""
+        compare = rpc.Compare(target=rpc.Compare.CREATE, key=key, create_revision=create_revision)
+        delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
+        self._do_later(_KV + "Txn", rpc.TxnRequest(compare=[compare], success=[delete]), CLEAN_UP_ATTEMPTS)
 
-    def delete_later(self, key: bytes) -> None:
-        """Delete `key` without waiting: for cleaning up after a caller who has gone."""
-        self._store.submit(DeleteOp(key), lambda _: None)
-
-    def get(self, op: RangeOp) -> tuple[int, list[mvcc.KeyValue]]:
-        """(revision, KeyValues) now."""
-        answer = self._store.range(op)
-        return answer.revision, key_values(answer)
+    def revoke_later(self, lease_id: int) -> None:
+        """Revoke a lease in the same way."""
+        self._do_later(_LEASE + "LeaseRevoke", rpc.LeaseRevokeRequest(ID=lease_id), CLEAN_UP_ATTEMPTS)
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncGenerator[rpc.WatchResponse, None]:
         """Responses from `start_revision` on, until the watch is cancelled; closing the iterator ends it."""
@@ -89,13 +89,35 @@ class LocalClient:
         finally:
             stream.close()
 
+    async def _ask(self, path: str, request: _Message, kind: type[M]) -> M:
+        outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-def key_values(answer: Answer) -> list[mvcc.KeyValue]:
-    """The KeyValues of a range's answer as messages."""
-    if not isinstance(answer, RangeAnswer):
-        return []
-    framed = answer.framed if answer.parts is None else b"".join(answer.parts)
-    return list(rpc.RangeResponse.FromString(framed).kvs)
+        def done(reply: Reply) -> None:
+            if not outcome.done():
+                outcome.set_result(reply)
+
+        inner = self._start(path, request, done)
+        try:
+            reply = await outcome
+        except asyncio.CancelledError:
+            inner.cancel()
+            raise
+        if reply.code:
+            raise Refused(reply)
+        return kind.FromString(reply.response)
+
+    def _do_later(self, path: str, request: _Message, attempts: int) -> None:
+        def done(reply: Reply) -> None:
+            if reply.code == Code.UNAVAILABLE and attempts > 1:
+                loop.call_later(1.0, lambda: self._do_later(path, request, attempts - 1))
+
+        loop = asyncio.get_running_loop()
+        self._start(path, request, done)
+
+    def _start(self, path: str, request: _Message, done: Callable[[Reply], None]) -> AnsweredCall:
+        inner = AnsweredCall(path, done, self._call.metadata, self._call.peer)
+        self._handler_of(path)(request.SerializeToString(), cast(Call, inner))
+        return inner
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -104,18 +126,24 @@ def prefix_end(prefix: bytes) -> bytes:
     return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else b"\0"
 
 
-def first_created(prefix: bytes) -> RangeOp:
+def first_created(prefix: bytes) -> rpc.RangeRequest:
     """The oldest key with `prefix`: the holder of a lock, the leader of an election."""
-    return RangeOp(prefix, prefix_end(prefix), limit=1, sort_order=SortOrder.ASCEND, sort_target=SortTarget.CREATE)
-
-
-def last_created_before(prefix: bytes, create_revision: int) -> RangeOp:
-    """The youngest key with `prefix` that is older than `create_revision`: who to wait for."""
-    return RangeOp(
-        prefix,
-        prefix_end(prefix),
+    return rpc.RangeRequest(
+        key=prefix,
+        range_end=prefix_end(prefix),
         limit=1,
-        sort_order=SortOrder.DESCEND,
-        sort_target=SortTarget.CREATE,
+        sort_order=rpc.RangeRequest.ASCEND,
+        sort_target=rpc.RangeRequest.CREATE,
+    )
+
+
+def last_created_before(prefix: bytes, create_revision: int) -> rpc.RangeRequest:
+    """The youngest key with `prefix` that is older than `create_revision`: who to wait for."""
+    return rpc.RangeRequest(
+        key=prefix,
+        range_end=prefix_end(prefix),
+        limit=1,
+        sort_order=rpc.RangeRequest.DESCEND,
+        sort_target=rpc.RangeRequest.CREATE,
         max_create_revision=create_revision - 1,
     )

@@ -10,19 +10,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from wharf.brain.api.local import LocalClient, key_values, last_created_before
-from wharf.brain.api.pb import mvcc
-from wharf.brain.store.shapes import (
-    Committed,
-    Compare,
-    CompareResult,
-    CompareTarget,
-    Op,
-    PutOp,
-    RangeOp,
-    TxnAnswer,
-    TxnOp,
-)
+from wharf.brain.api.local import LocalClient, last_created_before
+from wharf.brain.api.pb import mvcc, rpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +22,7 @@ class Ticket:
     create_revision: int
     revision: int
     existing: mvcc.KeyValue | None  # the key was there already, with this value
+    lease_id: int
 
 
 def ticket_key(prefix: bytes, lease_id: int) -> bytes:
@@ -44,38 +34,49 @@ def ticket_key(prefix: bytes, lease_id: int) -> bytes:
 async def take_ticket(client: LocalClient, prefix: bytes, lease_id: int, value: bytes) -> Ticket:
     """Put a key under `prefix` unless this lease has one already."""
     key = ticket_key(prefix, lease_id)
-    committed = await client.submit(
-        TxnOp(
-            (Compare(key, CompareTarget.CREATE, CompareResult.EQUAL, 0),),
-            (PutOp(key, value, lease_id),),
-            (RangeOp(key),),
+    answer = await client.txn(
+        rpc.TxnRequest(
+            compare=[rpc.Compare(target=rpc.Compare.CREATE, key=key, create_revision=0)],
+            success=[_put(key, value, lease_id)],
+            failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=key))],
         )
     )
-    answer = committed.answer
-    if not isinstance(answer, TxnAnswer) or answer.succeeded:
-        return Ticket(key, committed.revision, committed.revision, None)
-    existing = key_values(answer.answers[0])[0]
-    return Ticket(key, existing.create_revision, committed.revision, existing)
+    revision = answer.header.revision
+    if answer.succeeded:
+        return Ticket(key, revision, revision, None, lease_id)
+    existing = answer.responses[0].response_range.kvs[0]
+    return Ticket(key, existing.create_revision, revision, existing, lease_id)
 
 
 async def wait_for_turn(client: LocalClient, prefix: bytes, create_revision: int) -> None:
     """Returns when no key under `prefix` is older than `create_revision`."""
     while True:
-        revision, older = client.get(last_created_before(prefix, create_revision))
+        revision, older = await client.get(last_created_before(prefix, create_revision))
         if not older:
             return
         await _wait_deleted(client, older[0].key, revision)
 
 
-async def if_owner(client: LocalClient, key: bytes, create_revision: int, op: Op) -> Committed | None:
-    """Do `op` if `key` is still the one created at `create_revision`; None if it is not."""
-    condition = Compare(key, CompareTarget.CREATE, CompareResult.EQUAL, create_revision)
-    committed = await client.submit(TxnOp((condition,), (op,)))
-    return committed if _succeeded(committed) else None
+async def put_if_owner(client: LocalClient, key: bytes, create_revision: int, lease_id: int, value: bytes) -> int:
+    """Put `value` if `key` is still the one created at `create_revision`: the revision; 0 if it is not."""
+    return await _if_owner(client, key, create_revision, _put(key, value, lease_id))
 
 
-def _succeeded(committed: Committed) -> bool:
-    return isinstance(committed.answer, TxnAnswer) and committed.answer.succeeded
+async def delete_if_owner(client: LocalClient, key: bytes, create_revision: int) -> int:
+    """Delete `key` on the same condition: the revision of the answer, whether it was deleted or not."""
+    delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
+    compare = rpc.Compare(target=rpc.Compare.CREATE, key=key, create_revision=create_revision)
+    return (await client.txn(rpc.TxnRequest(compare=[compare], success=[delete]))).header.revision
+
+
+async def _if_owner(client: LocalClient, key: bytes, create_revision: int, op: rpc.RequestOp) -> int:
+    compare = rpc.Compare(target=rpc.Compare.CREATE, key=key, create_revision=create_revision)
+    answer = await client.txn(rpc.TxnRequest(compare=[compare], success=[op]))
+    return answer.header.revision if answer.succeeded else 0
+
+
+def _put(key: bytes, value: bytes, lease_id: int) -> rpc.RequestOp:
+    return rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value, lease=lease_id))
 
 
 async def _wait_deleted(client: LocalClient, key: bytes, start_revision: int) -> None:

@@ -22,7 +22,7 @@ from wharf.brain.auth.passwords import Hasher
 from wharf.brain.errors import BrainError, Stopped
 from wharf.wire.health import Health
 from wharf.wire.reflection import reflection_methods
-from wharf.wire.rpc import Method, UnaryHandler
+from wharf.wire.rpc import Kind, Method, UnaryHandler
 
 
 class Api:
@@ -49,11 +49,13 @@ class Api:
             MaintenanceApi(node),
             ClusterApi(node),
             AuthApi(node, self.auth, self._hasher),
-            LockApi(node),
-            ElectionApi(node),
+            LockApi(node, self._handler),
+            ElectionApi(node, self._handler),
         )
         self.handlers: list[Method] = [method for service in services for method in service.methods()]
         self.methods: list[Method] = self.guard.methods(self.handlers)
+        self._unary: dict[str, UnaryHandler] = {}
+        self.serve(self.methods)
         self._renewal = self.guard.methods([self.leases.renewal()])[0]
         self.leases.renew_by = cast(UnaryHandler, self._renewal.handler)
 
@@ -78,6 +80,14 @@ class Api:
         self.leases.renew_by = cast(UnaryHandler, routed(self._renewal).handler)
         self.tokens.record_by = cast(UnaryHandler, routed(self.tokens.method()).handler)
         return [routed(method) for method in self.methods]
+
+    def serve(self, methods: Sequence[Method]) -> None:
+        """Have the services that are clients themselves call these methods, which are what clients get."""
+        unary = (method for method in methods if method.kind is Kind.UNARY)
+        self._unary = {method.path: cast(UnaryHandler, method.handler) for method in unary}
+
+    def _handler(self, path: str) -> UnaryHandler:
+        return self._unary[path]
 
     def leaderless(self, leaderless: bool) -> None:
         """Whether nobody has led for long: watches that insist on a leader end, so that their clients go elsewhere."""

@@ -1,8 +1,9 @@
 """Where each method of the API is answered when there are several nodes. Pure.
 
-`HERE`: by this node at once. `SHOWN`: here too, but not before it has heard that a leader has shown what it shows, and
-each watch is created like a read. `READ`: here, but not before this node shows everything that was acknowledged when
-the question came. `LEADER`: by whoever leads, because it writes, or because only a leader knows (time left to a lease).
+`HERE`: by this node at once; Lock and Election too, whose own requests are routed like a client's. `SHOWN`: here too,
+but not before it has heard that a leader has shown what it shows, and each watch is created like a read. `READ`: here,
+but not before this node shows everything that was acknowledged when the question came. `LEADER`: by whoever leads,
+because it writes, or because only a leader knows (time left to a lease).
 """
 
 from __future__ import annotations
@@ -26,11 +27,8 @@ class Route(Enum):
 RANGE: Final = "/etcdserverpb.KV/Range"
 WATCH: Final = "/etcdserverpb.Watch/Watch"
 _KV, _LEASE, _AUTH = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Auth/"
-_LOCK, _ELECTION = "/v3lockpb.Lock/", "/v3electionpb.Election/"
 
-_READ: Final = frozenset(
-    (RANGE, _KV + "RangeStream", _ELECTION + "Observe", _AUTH + "AuthStatus", "/etcdserverpb.Maintenance/Snapshot")
-)
+_READ: Final = frozenset((RANGE, _KV + "RangeStream", _AUTH + "AuthStatus", "/etcdserverpb.Maintenance/Snapshot"))
 _LEADER: Final = frozenset(
     (
         *(_KV + name for name in ("Put", "DeleteRange", "Txn", "Compact")),
@@ -39,9 +37,6 @@ _LEADER: Final = frozenset(
         RECORD_USE,
         "/etcdserverpb.Maintenance/Alarm",
         *("/etcdserverpb.Cluster/" + name for name in ("MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote")),
-        _LOCK + "Lock",
-        _LOCK + "Unlock",
-        *(_ELECTION + name for name in ("Campaign", "Proclaim", "Leader", "Resign")),
     )
 )
 
