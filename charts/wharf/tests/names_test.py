@@ -8,7 +8,11 @@ from typing import Any
 
 Render = Callable[..., dict[tuple[str, str], dict[str, Any]]]
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
-MONITORS = ("brain.serviceMonitor.enabled=true", "gateway.serviceMonitor.enabled=true")
+MONITORS = (
+    "brain.serviceMonitor.enabled=true",
+    "brain.prometheusRule.enabled=true",
+    "gateway.serviceMonitor.enabled=true",
+)
 BOTH = ("gateway.enabled=true", "gateway.autoscaling.enabled=true", *MONITORS)
 BRAIN_URLS = (
     "brain.replicated.existingSecret=",

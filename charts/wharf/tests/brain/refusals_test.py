@@ -23,6 +23,7 @@ COMBINATIONS = [
     (("brain.tls.enabled=false",), "brain.tls.acceptPlaintext=true"),
     (("brain.service.type=LoadBalancer", "brain.tls.clientCertAuth=false"), "brain.service.type=ClusterIP"),
     (("brain.serviceMonitor.enabled=true",), "Prometheus operator's CRDs"),
+    (("brain.prometheusRule.enabled=true",), "brain.prometheusRule.enabled=false"),
     (('brain.extraArgs=["--data-dir=/tmp/x"]',), "brain.persistence"),
     (('brain.extraArgs=["--unsafe-no-fsync"]',), "acceptDataLoss"),
 ]

@@ -123,6 +123,17 @@ def test_the_service_monitor_selects_the_service_with_the_health_port(render: Re
     assert matching == ["t-brain-nodes"]
 
 
+def test_alerts_tell_that_no_leader_can_prove_itself(render: Render) -> None:
+    documents = render("brain.prometheusRule.enabled=true", apis=("monitoring.coreos.com/v1",))
+    [group] = documents["PrometheusRule", "t-brain"]["spec"]["groups"]
+    alerts = {rule["alert"]: rule for rule in group["rules"]}
+    rule = alerts["WharfBrainNoLeader"]
+    assert 'etcd_server_has_leader{namespace="kube-store", service="t-brain-nodes"}' in rule["expr"]
+    assert rule["labels"]["severity"] == "critical"
+    assert "Redis" in rule["annotations"]["description"]
+    assert "wharf_brain_lag_seconds" in alerts["WharfBrainLagging"]["expr"]
+
+
 @pytest.mark.parametrize(
     ("pair", "kind"),
     [
