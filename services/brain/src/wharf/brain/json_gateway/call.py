@@ -195,7 +195,7 @@ class JsonCall:
         elif code:
             self._answer(code, refusal(code, text))
         elif self._streams:
-            self._open()
+            self._exchange.open(200, ())  # nothing, and so of no type
             self._exchange.finish()
             self._close(code)
         else:
