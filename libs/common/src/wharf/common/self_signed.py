@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from wharf.common.private_files import create_private
 
 _CLOCK_SKEW: Final = timedelta(minutes=5)  # of a client whose clock is behind
 _RENEW_SHARE: Final = 0.1  # of its validity that a certificate has left when it is renewed
@@ -87,8 +88,7 @@ class KeptCertificate:
 
 def _write_private(path: Path, data: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
+    with create_private(fresh, replace=True) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

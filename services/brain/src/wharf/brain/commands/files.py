@@ -15,6 +15,7 @@ from wharf.brain.engine import open_engine
 from wharf.brain.engine.url import ENGINE_URL
 from wharf.common.config import Loaded, Schema, option
 from wharf.common.parsers import DURATION, FILE, PATH, STRING, Url, integer, url
+from wharf.common.private_files import create_private
 
 if TYPE_CHECKING:
     import grpc
@@ -101,7 +102,7 @@ def _save(loaded: Loaded[SaveOptions]) -> str:
         raise CommandFailed(f"{target} exists already")
     part = target.with_name(target.name + ".part")
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with create_private(part, replace=True) as file:
             size = _receive(loaded.config, file)
             os.fsync(file.fileno())
         part.rename(target)

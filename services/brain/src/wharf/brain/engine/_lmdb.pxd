@@ -42,7 +42,6 @@ cdef extern from "lmdb.h" nogil:
     int mdb_env_create(MDB_env** env)
     int mdb_env_open(MDB_env* env, const char* path, unsigned int flags, unsigned int mode)
     void mdb_env_close(MDB_env* env)
-    int mdb_env_copy2(MDB_env* env, const char* path, unsigned int flags)
     int mdb_env_copyfd2(MDB_env* env, int fd, unsigned int flags)
     int mdb_env_sync(MDB_env* env, int force)
     int mdb_env_info(MDB_env* env, MDB_envinfo* info)

@@ -170,20 +170,17 @@ cdef class Env:
         check(mdb_txn_commit(txn), "initialising")
 
     def copy(self, str path, bint compact):
-        """A consistent copy into a new file; blocks without the GIL, writers go on."""
-        cdef bytes raw = os.fsencode(path)
-        cdef const char* name = raw
+        """A consistent copy into a new private file; blocks without the GIL, writers go on. FileExistsError, LmdbError."""
+        # LMDB would create the file with the umask's mode.
+        cdef int fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         cdef int rc
-        with nogil:
-            rc = mdb_env_copy2(self.env, name, MDB_CP_COMPACT if compact else 0)
+        try:
+            os.fchmod(fd, 0o600)
+            with nogil:
+                rc = mdb_env_copyfd2(self.env, fd, MDB_CP_COMPACT if compact else 0)
+        finally:
+            os.close(fd)
         check(rc, f"copying to {path}")
-
-    def copy_fd(self, int fd):
-        """A consistent copy written to `fd`; blocks without the GIL."""
-        cdef int rc
-        with nogil:
-            rc = mdb_env_copyfd2(self.env, fd, 0)
-        check(rc, "copying")
 
     def sync(self):
         cdef int rc

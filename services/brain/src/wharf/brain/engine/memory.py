@@ -26,6 +26,7 @@ from wharf.brain.engine.base import (
     Table,
     resolved,
 )
+from wharf.common.private_files import create_private
 
 RECORD = struct.Struct(">BII")  # of a backup: table, length of the key, length of the value
 
@@ -203,7 +204,7 @@ class MemoryEngine:
         """Nothing is ever fragmented here."""
 
     def backup(self, path: str) -> None:
-        with Path(path).open("xb") as out:
+        with create_private(path) as out:
             for number, table in enumerate(self._tables):
                 for key, value in table.values.items():
                     out.write(RECORD.pack(number, len(key), len(value)) + key + value)

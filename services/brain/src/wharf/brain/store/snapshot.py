@@ -9,7 +9,6 @@ Blocking: for tools.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from wharf.brain.engine.lmdb_dir import check_file, open_read_only, publish, syn
 from wharf.brain.store.filling import Filling
 from wharf.brain.store.hashing import KvHash, hash_kv, verify
 from wharf.brain.store.keys import META_CLUSTER, META_COMPACT, META_MEMBER, META_UNFINISHED, encode_u64, parse_u64
+from wharf.common.private_files import create_private
 
 DIGEST = 32  # bytes of the SHA-256 at the end of a file with one
 ALIGNMENT = 512
@@ -147,8 +147,7 @@ def _check_digest(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path, size: int) -> None:
-    with source.open("rb") as file, target.open("xb") as out:
-        os.fchmod(out.fileno(), 0o600)
+    with source.open("rb") as file, create_private(target) as out:
         while size:
             piece = file.read(min(PIECE, size))
             out.write(piece)

@@ -9,13 +9,13 @@ and then nothing is written.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from wharf.common.private_files import create_private
 from wharf.gateway.api.convert import Converted, convert, is_theirs
 from wharf.gateway.api.kubegateway import API_VERSION
 from wharf.gateway.api.parse import Invalid
@@ -91,8 +91,8 @@ def _write(converted: Sequence[Converted], folder: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for one in converted:
         path = folder / f"{one.document['metadata']['name']}.yaml"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(_text(one.document))
+        with create_private(path, replace=True) as file:
+            file.write(_text(one.document).encode())
 
 
 def _text(document: dict[str, Any]) -> str:
