@@ -87,11 +87,12 @@ def test_brains_own_certificate(tmp_path: Path) -> None:
 
 
 def test_what_the_gateway_converts(tmp_path: Path) -> None:
+    rule = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "nonResourceURLs": ["*"]}
     theirs = {
         "apiVersion": "proxy.kubegateway.io/v1alpha1",
         "kind": "UpstreamCluster",
         "metadata": {"name": "one.example"},
-        "spec": {"servers": [{"endpoint": "https://10.0.0.1:6443"}], "clientConfig": {"insecure": True}},
+        "spec": {"servers": [{"endpoint": "https://10.0.0.1:6443"}], "dispatchPolicies": [{"rules": [rule]}]},
     }
     document = tmp_path / "theirs.yaml"
     document.write_text(yaml.safe_dump(theirs))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
-from harness.nodes import BrainCluster
+from harness.nodes import BrainCluster, BrainNode
 from harness.postgres import Postgres
 from proofs import servers
+from proofs.model.refusals import Refused
 from proofs.moving import Command, Writers, client, command, compare_history, compare_leases, everything, fill, leases
-from wharf.brain.engine.base import Snapshot, Table
-from wharf.brain.store.filling import close_target, open_target
+from wharf.brain.engine import open_engine
+from wharf.brain.engine.base import SharedEngine, Snapshot, Table
+from wharf.brain.store.filling import Filling, close_target, open_target
 from wharf.brain.store.hashing import verify
 from wharf.brain.store.keys import LEASE_PREFIX, META_COMPACT, parse_lease_key, parse_u64, prefix_end
-from wharf.common.pb.etcd import kv_pb2
+from wharf.common.pb.etcd import kv_pb2, rpc_pb2
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +156,55 @@ def test_nodes_serve_what_was_imported(tmp_path: Path) -> None:
                 compare_history(source, copy, base)
                 if node.leads():
                     compare_leases(source, copy)
+
+
+def test_import_refuses_an_engine_that_nodes_run_on(tmp_path: Path) -> None:
+    store = servers.start("etcd-3.6", tmp_path / "source")
+    with ExitStack() as ending, client(store.url) as source:
+        ending.callback(store.stop)
+        fill(source, 100)
+        with BrainCluster(tmp_path, nodes=2, nats=False) as nodes:
+            words = ("import", f"--from={store.url}", f"--engine={nodes.postgres.url}", "--no-follow")
+            code, printed = command(*words)
+            assert code == 1
+            assert "to the target: stop every brain on it, or choose another database" in printed
+            with client(nodes.wait_leader().url) as one:
+                one.unary["put"](rpc_pb2.PutRequest(key=b"still", value=b"served"))
+                kept, _ = everything(one)
+            for node in nodes.nodes:
+                nodes.stop_node(node)
+                nodes.start_node(node)
+            with client(nodes.wait_leader().url) as one:
+                assert everything(one)[0] == kept
+
+
+def exit_code(node: BrainNode) -> int | None:
+    """Once the process has ended, None when it does not."""
+    end = os.pidfd_open(node.process.pid)
+    try:
+        select.select([end], [], [], 60)
+    finally:
+        os.close(end)
+    return node.process.returncode
+
+
+def test_nodes_end_when_an_import_has_taken_their_engine_over(tmp_path: Path) -> None:
+    """The second barrier alone: an import that did not see them."""
+
+    async def take_over(url: str) -> None:
+        engine = open_engine(url)
+        await cast(SharedEngine, engine).open()
+        try:
+            await Filling(engine, 7).begin()
+        finally:
+            await close_target(engine)
+
+    with BrainCluster(tmp_path, nodes=2, nats=False) as nodes:
+        leader = nodes.wait_leader()
+        (follower,) = nodes.others(leader)
+        asyncio.run(take_over(nodes.postgres.url))
+        assert exit_code(follower) == 3
+        with client(leader.url) as one, pytest.raises(Refused):
+            one.unary["put"](rpc_pb2.PutRequest(key=b"k", value=b"never acknowledged"))
+        assert exit_code(leader) == 3
+        assert "an unfinished import or restore" in nodes.logs()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
 from wharf.brain.engine.delta import Delta, Position, encode_delta, follows
 from wharf.brain.ha.tail import Tail
+from wharf.brain.store.keys import META_UNFINISHED
 from wharf.brain.store.present import Present
 
 LIMIT = 1 << 20
@@ -21,6 +22,16 @@ def batch(seq: int) -> Delta:
     return Delta(1, seq, seq, seq + 1, [b"record"], [])
 
 
+class FakeSnapshot:
+    def __init__(self, meta: dict[bytes, bytes]) -> None:
+        self._meta = meta
+
+    def get(self, _: int, key: bytes) -> bytes | None:
+        return self._meta.get(key)
+
+    def close(self) -> None: ...
+
+
 class FakeEngine:
     """A replica that is only a number, and an authority that is another."""
 
@@ -29,6 +40,10 @@ class FakeEngine:
         self.down = False
         self.looks = 0
         self.looked = asyncio.Event()
+        self.meta: dict[bytes, bytes] = {}
+
+    def snapshot(self) -> FakeSnapshot:
+        return FakeSnapshot(self.meta)
 
     def position(self) -> Position:
         return self.mine
@@ -207,6 +222,18 @@ def test_a_replica_that_cannot_be_trusted_is_reported() -> None:
         follower.engine.catch_up = diverged  # type: ignore[method-assign]  # the fake's own
         await follower.settle()
         assert len(follower.failed) == 1
+
+    play(story)
+
+
+def test_an_engine_that_an_import_has_taken_over_ends_the_node() -> None:
+    async def story(follower: Follower) -> None:
+        await follower.settle()
+        assert follower.failed == []
+        follower.engine.meta[META_UNFINISHED] = b"source"
+        await follower.settle()
+        (reason,) = follower.failed
+        assert "an unfinished import or restore" in reason
 
     play(story)
 

@@ -233,7 +233,11 @@ class BrainConfig:
     )
 
     quota_backend_bytes: int = option(
-        _QUOTA, DEFAULT_QUOTA, help="Size of the store past which writes are refused.", group="History"
+        _QUOTA,
+        DEFAULT_QUOTA,
+        help="Size of the store past which writes are refused. LMDB takes 2 to 5 times the space of etcd's bbolt for "
+        "the same data, so give 4 times etcd's quota when you come from etcd.",
+        group="History",
     )
     auto_compaction_mode: str = option(
         choice("periodic", "revision"), "periodic", help="What --auto-compaction-retention counts.", group="History"

@@ -226,6 +226,9 @@ class SharedEngine(Engine, Protocol):
     async def open(self) -> None:
         """Connect, make or check the schema, and load the replica; EngineError says what is wrong."""
 
+    async def other_clients(self) -> int:
+        """Connections of other nodes and tools to the same authority, as far as they can be seen. EngineError."""
+
     def position(self) -> Position:
         """Where the replica stands."""
 

@@ -39,6 +39,8 @@ from wharf.brain.engine.pg_read import Fence, parse_fence
 from wharf.brain.engine.pg_schema import migrate
 from wharf.brain.engine.replica import Replica, scratch
 from wharf.brain.engine.sql import (
+    OTHER_CLIENTS,
+    OWN_PID,
     PURGE_META,
     RAISE_EPOCH,
     READ_FENCE,
@@ -81,6 +83,12 @@ class PostgresEngine:
         except BaseException:
             await self.aclose()
             raise
+
+    async def other_clients(self) -> int:
+        """Connections of other brains to the database, as far as this role may see them. EngineError."""
+        own = [await link.fetchrow(COMMIT_SECONDS, OWN_PID) for link in (self._writes, self._reads)]
+        found = await self._reads.fetchrow(COMMIT_SECONDS, OTHER_CLIENTS, [row["pid"] for row in own if row])
+        return 0 if found is None else int(found["found"])
 
     def position(self) -> Position:
         return Position(0, 0, 0) if self._following is None else self._following.position

@@ -54,6 +54,11 @@ LOCK_VERSION = f"SELECT version FROM {S}.version WHERE id = 1 FOR UPDATE"
 WRITE_VERSION = f"UPDATE {S}.version SET version = $1 WHERE id = 1"
 FIRST_META = f"INSERT INTO {S}.meta (key, value, seq) VALUES ($1, $2, 0) ON CONFLICT (key) DO NOTHING"
 
+OWN_PID = "SELECT pg_backend_pid() AS pid"
+OTHER_CLIENTS = """
+    SELECT count(*) AS found FROM pg_stat_activity
+    WHERE application_name = 'wharf-brain' AND datname = current_database() AND pid <> ALL ($1::int[])
+"""
 READ_FENCE = f"SELECT epoch, revision, seq, turn, meta_floor, promoted_seq FROM {S}.fence WHERE id = 1"
 RAISE_EPOCH = f"""
     UPDATE {S}.fence SET

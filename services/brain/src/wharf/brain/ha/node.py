@@ -15,14 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import META_MEMBERS, Member
 from wharf.brain.engine.base import EngineError, SharedEngine, epoch_number
-from wharf.brain.errors import (
-    BadLeaderTransferee,
-    BrainError,
-    LeaderTransferTimeout,
-    NoLeader,
-    NotLeader,
-    Stopped,
-)
+from wharf.brain.errors import BadLeaderTransferee, BrainError, LeaderTransferTimeout, NoLeader, NotLeader, Stopped
 from wharf.brain.ha.contact import LeaderContact
 from wharf.brain.ha.crew import Crew
 from wharf.brain.ha.election import Election
@@ -33,6 +26,7 @@ from wharf.brain.ha.role import Do, Happened, Role, step
 from wharf.brain.ha.roll import Roll, refusal
 from wharf.brain.ha.tail import Tail
 from wharf.brain.ha.unchanged import Unchanged
+from wharf.brain.store.filling import check_finished
 from wharf.common.clock import CLOCK, Clock
 from wharf.common.pb.control import control_pb2 as control
 
@@ -308,6 +302,7 @@ class HaNode:
             self._happened(Happened.ENGINE_FAILED)
             return
         self._promotion = None
+        check_finished(self.engine)  # an import may have taken the engine over; then this process ends
         if self.role is Role.PROMOTING:
             self._happened(Happened.READY)
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from wharf.brain.engine.base import Diverged, EngineError, SharedEngine
 from wharf.brain.engine.delta import BadDelta, parse_delta
 from wharf.brain.ha.crew import Crew
+from wharf.brain.store.filling import StoreUnfinished, check_finished
 from wharf.brain.store.present import Present
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,11 @@ class Tail:
             self._kick.clear()
             try:
                 await self._engine.catch_up()
+                check_finished(self._engine)
                 self._show()
+            except StoreUnfinished as error:
+                self._failed(str(error))
+                return
             except Diverged as error:
                 self._failed(f"this node has seen what the engine has lost, it must start over: {error}")
                 return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import (
@@ -23,6 +23,7 @@ from wharf.brain.engine.base import (
     Fenced,
     OutcomeLost,
     Resolution,
+    SharedEngine,
     Snapshot,
     Table,
     Write,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 PIECE_ROWS = 2000
 PIECE_BYTES = 4 << 20
+_LOOKS, _LOOK_SECONDS = 10, 0.3  # at connections of nodes to the target
 RESOLVE_DELAY = 0.5  # seconds between questions to an engine that does not answer
 _DATA = (Table.LOG, Table.NOW, Table.HISTORY)
 
@@ -41,17 +43,34 @@ class StoreInUse(EngineError):
     """The target is not a new store."""
 
 
+class StoreUnfinished(EngineError):
+    """The store is being made out of another one, or such an attempt was left; it must not be served."""
+
+
 async def open_target(url: str) -> Engine:
-    """The engine behind a URL, connected and loaded; EngineError."""
+    """The engine behind a URL, connected and loaded. StoreInUse if nodes run on it; EngineError."""
     engine = open_engine(url)
-    connect = getattr(engine, "open", None)  # engines of several nodes live elsewhere and are connected to first
-    if connect is not None:
+    if getattr(engine, "open", None) is not None:  # engines of several nodes live elsewhere and are connected to first
+        shared = cast(SharedEngine, engine)
         try:
-            await connect()
+            await shared.open()
+            await _refuse_live_nodes(shared)
         except BaseException:
             await close_target(engine)
             raise
     return engine
+
+
+async def _refuse_live_nodes(engine: SharedEngine) -> None:
+    """StoreInUse while others are connected. A process that has just ended may stay visible for a moment."""
+    for _ in range(_LOOKS):
+        others = await engine.other_clients()
+        if not others:
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise StoreInUse(
+        f"other brains have {others} connections to the target: stop every brain on it, or choose another database"
+    )
 
 
 async def close_target(engine: Engine) -> None:
@@ -167,12 +186,21 @@ def pieces(writes: Iterable[Write]) -> Iterable[list[Write]]:
 
 
 def refuse_unfinished(snapshot: Snapshot) -> None:
-    """EngineError for a store that is still being made, or was left so."""
+    """StoreUnfinished for a store that is still being made, or was left so."""
     if snapshot.get(Table.META, META_UNFINISHED) is not None:
-        raise EngineError(
+        raise StoreUnfinished(
             "this store is an unfinished import or restore: give the same command again until it has ended well, or "
             "remove the store"
         )
+
+
+def check_finished(engine: Engine) -> None:
+    """StoreUnfinished once an import or a restore has taken a running node's engine over."""
+    snapshot = engine.snapshot()
+    try:
+        refuse_unfinished(snapshot)
+    finally:
+        snapshot.close()
 
 
 def _is_empty(snapshot: Snapshot) -> bool:
