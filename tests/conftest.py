@@ -25,6 +25,7 @@ hypothesis.settings.load_profile("wharf-ci" if os.environ.get("CI") else "wharf"
 GRPCIO = (
     "grpc/_cython"  # its server does not wait for its own tasks when it stops; they end in the next turns of the loop
 )
+GRPCIO_SECONDS = 5.0  # for these tasks to end
 
 
 class LoopErrors(logging.Handler):
@@ -45,6 +46,11 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]  # the one place all runners pass
 
     def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        servers = [task for task in asyncio.all_tasks(loop) if not task.done() and GRPCIO in repr(task)]
+        if servers:
+            # grpcio has one poller for all loops. A completion that is still on its way when this loop is closed would
+            # be delivered from the loop of a later test, and fail it with "Event loop is closed".
+            loop.run_until_complete(asyncio.wait(servers, timeout=GRPCIO_SECONDS))
         found = (repr(task) for task in asyncio.all_tasks(loop) if not task.done())
         leftover.extend(task for task in found if GRPCIO not in task)
         cancel_all(loop)
