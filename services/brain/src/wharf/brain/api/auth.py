@@ -150,7 +150,7 @@ class AuthApi:
         self._change(call, DeleteUser(decode.parse(rpc.AuthUserDeleteRequest, data).name))
 
     def user_change_password(self, data: bytes, call: Call) -> None:
-        """Without a password nobody enters as this user any more, as in etcd; hashes made elsewhere are not taken."""
+        """Without a password nobody enters as this user any more, as in etcd; an already hashed password is refused."""
         request = decode.parse(rpc.AuthUserChangePasswordRequest, data)
         self._book.state.user(request.name)
         if request.password:
