@@ -55,6 +55,7 @@ def test_malformed_messages_read_like_grpc_gos() -> None:
 
 def test_only_what_did_nothing_may_be_retried() -> None:
     assert {name for name, found in table().items() if found.retry_safe} == {
+        "AuthOldRevision",
         "TooManyRequests",
         "Stopped",
         "NoLeader",

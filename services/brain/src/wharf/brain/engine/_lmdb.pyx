@@ -170,10 +170,12 @@ cdef class Env:
         check(mdb_txn_commit(txn), "initialising")
 
     def copy(self, str path, bint compact):
-        """A consistent copy into a new private file; blocks without the GIL, writers go on. FileExistsError, LmdbError."""
-        # LMDB would create the file with the umask's mode.
-        cdef int fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        cdef int rc
+        """A consistent copy into a new private file; blocks without the GIL, writers go on. LmdbError."""
+        cdef int fd, rc
+        try:  # LMDB would create the file with the umask's mode
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LmdbError(error.errno, f"copying to {path}") from error
         try:
             os.fchmod(fd, 0o600)
             with nogil:
