@@ -14,6 +14,7 @@ from wharf.brain.engine.base import (
     CommitUnknown,
     Engine,
     EngineError,
+    EngineFailed,
     EngineFull,
     Fenced,
     Resolution,
@@ -34,6 +35,8 @@ class Fault(Enum):
     LOST = "unknown outcome, nothing written"
     LANDED = "unknown outcome, written"
     FENCED = "another writer has taken over"
+    FAILED = "an I/O error, nothing written"
+    UNSURE = "an I/O error, perhaps written"
 
 
 class FaultyEngine:
@@ -43,6 +46,7 @@ class FaultyEngine:
         self.inner: Any = inner or open_engine("memory:")
         self.faults = list(faults)
         self.batches: list[Batch] = []
+        self.failed = False  # what became of the last batch can only be seen after a restart
         self.dumb = 0  # snapshots to refuse, once a batch has failed
         self.held: list[Callable[[], None]] | None = None  # answers kept back while not None
 
@@ -56,6 +60,10 @@ class FaultyEngine:
             error = CommitUnknown("connection lost")
         elif fault is Fault.FENCED:
             error = Fenced("epoch 9")
+        elif fault is Fault.FAILED:
+            error = EngineFailed("the disk is broken")
+        elif fault is Fault.UNSURE:
+            error, self.failed = CommitUnknown("the disk is broken"), True
         else:
             try:
                 self.inner.commit(batch)
@@ -88,7 +96,7 @@ class FaultyEngine:
         return snapshot
 
     def resolve(self, batch: Batch, done: Callable[[Resolution], None]) -> None:
-        done(resolved(self, batch))
+        done(EngineFailed("the disk is broken") if self.failed else resolved(self, batch))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

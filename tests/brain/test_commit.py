@@ -10,7 +10,7 @@ from brain.faulty import Fault, FaultyEngine, fill, running, submit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.brain.engine.base import Table
-from wharf.brain.errors import BrainError, CorruptStore, LeaderFailed, NoLeader, NoSpace, TooManyRequests
+from wharf.brain.errors import BrainError, CorruptStore, LeaderFailed, NoLeader, NoSpace, TooManyRequests, Unhealthy
 from wharf.brain.store.commit import CommitLimits
 from wharf.brain.store.keys import parse_kv
 from wharf.brain.store.shapes import (
@@ -198,6 +198,48 @@ def test_a_replaced_writer_says_not_executed_only_of_what_did_not_land(fault: Fa
     run(body())
 
 
+@pytest.mark.parametrize(("fault", "answer"), [(Fault.UNSURE, LeaderFailed), (Fault.FAILED, Unhealthy)])
+def test_failed_engine_answers_unknown_outcome_only_for_the_batch_under_way(
+    fault: Fault, answer: type[BrainError]
+) -> None:
+    async def body() -> None:
+        engine = FaultyEngine([fault])
+        async with running(engine) as store:
+            reasons: list[BrainError] = []
+            store.on_halt(reasons.append)
+            flying = asyncio.create_task(submit(store, PutOp(b"k", b"v")))
+            await asyncio.sleep(0)
+            waiting = asyncio.create_task(submit(store, PutOp(b"k", b"w")))
+            outcomes = await asyncio.gather(flying, waiting, return_exceptions=True)
+            assert type(outcomes[0]) is answer
+            assert type(outcomes[1]) in (answer, Unhealthy)
+            with pytest.raises(Unhealthy):
+                store.range(RangeOp(b"k"))
+            assert [type(reason) for reason in reasons] == [Unhealthy]
+
+    run(body())
+
+
+@pytest.mark.parametrize("broken", ["submit", "settle", "resolve"])
+def test_outcome_that_cannot_be_processed_ends_the_service(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is no `EngineError` leaves no request unanswered, and later requests do not wait."""
+
+    async def body() -> None:
+        engine = FaultyEngine([Fault.LOST])
+        async with running(engine) as store:
+            if broken == "settle":
+                engine.faults = []
+                monkeypatch.setattr(store.leading, "settle", raises)
+            else:
+                monkeypatch.setattr(engine, broken, raises)
+            with pytest.raises(Unhealthy if broken == "submit" else LeaderFailed):
+                await submit(store, PutOp(b"k", b"v"))
+            with pytest.raises(Unhealthy):
+                await submit(store, PutOp(b"k", b"w"))
+
+    run(body())
+
+
 def test_an_engine_that_breaks_for_no_known_reason_ends_the_service() -> None:
     async def body() -> None:
         engine = FaultyEngine()
@@ -240,7 +282,7 @@ def test_side_batches_alternate_with_others() -> None:
     run(body())
 
 
-def raises(_: object) -> None:
+def raises(*_: object) -> None:
     raise RuntimeError("a handler's mistake")
 
 

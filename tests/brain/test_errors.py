@@ -58,6 +58,7 @@ def test_only_what_did_nothing_may_be_retried() -> None:
         "AuthOldRevision",
         "TooManyRequests",
         "Stopped",
+        "Unhealthy",
         "NoLeader",
         "NotLeader",
     }

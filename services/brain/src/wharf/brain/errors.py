@@ -88,6 +88,12 @@ class NoLeader(BrainError):
     code, text, retry_safe = Code.UNAVAILABLE, "etcdserver: no leader", True
 
 
+class Unhealthy(BrainError):
+    """The engine has failed; nothing was done."""
+
+    code, text, retry_safe = Code.UNAVAILABLE, "etcdserver: unhealthy cluster", True
+
+
 class CorruptStore(BrainError):
     code, text = Code.DATA_LOSS, "etcdserver: corrupt cluster"
 

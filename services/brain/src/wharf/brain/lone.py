@@ -12,6 +12,7 @@ from wharf.brain.api.table import Api
 from wharf.brain.config import BrainConfig
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Engine
+from wharf.brain.errors import BrainError, Stopped
 from wharf.brain.front import Front
 from wharf.brain.measured import measured
 from wharf.brain.store.store import RAFT_TERM, Store, StoreLimits
@@ -59,6 +60,8 @@ class Lone:
     def __init__(self, store: Store, member: Member) -> None:
         self.store = store
         self.cluster: Cluster = Alone(member, RAFT_TERM)
+        self._fatal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        store.on_halt(self._halted)
 
     @classmethod
     async def open(cls, config: BrainConfig, registry: Registry, down: AsyncExitStack) -> Lone:
@@ -87,9 +90,12 @@ class Lone:
         return ""
 
     async def wait_fatal(self) -> str:
-        """Never: a store that has halted says so to whoever asks."""
-        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        return await never
+        """A store that has halted by itself never writes again in this process."""
+        return await asyncio.shield(self._fatal)
+
+    def _halted(self, error: BrainError) -> None:
+        if not isinstance(error, Stopped) and not self._fatal.done():
+            self._fatal.set_result(f"the store has stopped: {error}; an earlier line names the file and the cause")
 
     def families(self) -> Iterable[Family]:
         return ()

@@ -57,7 +57,7 @@ cdef enum:
     OUTCOME_UNKNOWN = -1000002
 
 FENCED = WRONG_HOLDER
-UNKNOWN = OUTCOME_UNKNOWN
+UNKNOWN = OUTCOME_UNKNOWN  # and below: less the errno of the write that failed
 
 cdef const char* REVISION_KEY = b"revision"
 cdef const char* EPOCH_KEY = b"epoch"
@@ -233,7 +233,7 @@ cdef int apply(MDB_env* env, MDB_dbi* dbis, int fd, size_t page, Job* job) noexc
         return rc
     rc = mdb_txn_commit(txn)
     if rc != 0 and is_dead(env):
-        return OUTCOME_UNKNOWN
+        return OUTCOME_UNKNOWN - (rc if rc > 0 else EIO)
     return why_short(fd, job.bytes) if rc == EIO else rc
 
 
@@ -257,6 +257,7 @@ cdef class Committer:
     cdef Job* done_tail
     cdef bint running
     cdef int pauses
+    cdef int refusal  # code for every batch, or 0
     cdef bint stalled  # head met a full map
     cdef bint stopping
     cdef int event_fd
@@ -294,7 +295,9 @@ cdef class Committer:
         cdef Job* job = make_job(batch)
         cdef int rc
         with nogil:
-            rc = apply(self.raw, self.dbis, self.fd, self.page, job)
+            rc = self.refusal
+            if rc == 0:
+                rc = apply(self.raw, self.dbis, self.fd, self.page, job)
             free_job(job)
         return rc
 
@@ -337,9 +340,10 @@ cdef class Committer:
                 pthread_cond_wait(&self.changed, &self.mutex)
             pthread_mutex_unlock(&self.mutex)
 
-    def resume(self, Env env):
-        """Go on, writing to `env` from now on."""
+    def resume(self, Env env, int refusal=0):
+        """Write to `env` from now on, or answer every batch with the code `refusal`."""
         pthread_mutex_lock(&self.mutex)
+        self.refusal = refusal
         self.env, self.raw, self.fd, self.page = env, env.env, env.fd, env.page
         for i in range(TABLES):
             self.dbis[i] = env.dbis[i]
@@ -387,7 +391,9 @@ cdef class Committer:
             job = self.head
             self.running = True
             pthread_mutex_unlock(&self.mutex)
-            rc = apply(self.raw, self.dbis, self.fd, self.page, job)
+            rc = self.refusal
+            if rc == 0:
+                rc = apply(self.raw, self.dbis, self.fd, self.page, job)
             pthread_mutex_lock(&self.mutex)
             self.running = False
             if rc == MDB_MAP_FULL or rc == MDB_MAP_RESIZED:

@@ -83,6 +83,12 @@ class OutcomeLost(EngineError):
     """Another writer has taken over, and the engine no longer holds what would show whether the batch landed."""
 
 
+class EngineFailed(EngineError):
+    """An I/O error: the engine commits nothing more before it is opened again. Reported for a batch by `submit`: the
+    batch did not commit. By `resolve`: whether it committed shows only when the engine is opened again.
+    """
+
+
 class EngineCorrupt(EngineError):
     """The stored bytes cannot be trusted; the message says what to do."""
 
@@ -98,7 +104,7 @@ class EngineLocked(EngineError):
 Resolution = bool | EngineError
 """What became of a batch. True: it landed, whoever writes now. False: it did not land, and may be submitted again.
 `Fenced`: it did not land and never will, because another writer has taken over. `OutcomeLost`: this will never be
-known. Any other error: not known yet, ask again."""
+known. `EngineFailed`: this process cannot know. Any other error: not known yet, ask again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ The map is reserved far beyond the disk (address space only), so it practically 
 space forbids that, a full map is doubled in between two batches, while every open snapshot still shows the newest
 state and can be moved unseen.
 
-Invariant: whatever fails, the committed state stays readable, and the caller is told whether the batch landed.
+Invariant: whatever fails, the committed state stays readable, and the caller learns whether the batch committed. One
+failure is an exception: after an I/O error while the meta page is written, LMDB refuses every use of the open file.
+The engine then reports `EngineFailed`, and the outcome of that batch shows when the store is opened again.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from weakref import ref
 
 from wharf.brain.engine import lmdb_dir
 from wharf.brain.engine._commit import FENCED, UNKNOWN, Committer
-from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, LmdbError, ReadTxn, describe, grow_map
+from wharf.brain.engine._lmdb import CORRUPT, MAP_FULL, PANIC, LmdbError, ReadTxn, describe, grow_map
 from wharf.brain.engine.base import (
     Batch,
     CommitUnknown,
     EngineCorrupt,
     EngineError,
+    EngineFailed,
     EngineFull,
     Fenced,
     Promotion,
@@ -95,11 +98,15 @@ class LmdbEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stalled_since: float | None = None
         self._relax_at = 0.0
+        self._failure: EngineFailed | None = None  # why the open file takes no more batches
         self._closed = False
 
     def snapshot(self) -> LmdbSnapshot:
         self._check_open()
-        taken = LmdbSnapshot(self._env)
+        try:
+            taken = LmdbSnapshot(self._env)
+        except LmdbError as error:
+            raise self._read_error(error) from error
         self._snapshots.add(ref(taken, self._snapshots.discard))
         return taken
 
@@ -139,7 +146,11 @@ class LmdbEngine:
 
     def size_in_use(self) -> int:
         _, pages, page_size = self._env.info()
-        return max(0, pages - self._env.free_pages()) * page_size
+        try:
+            free = self._env.free_pages()
+        except LmdbError:
+            free = 0  # a failed engine does not show its free list
+        return max(0, pages - free) * page_size
 
     def relax(self) -> None:
         self._env.let_go()
@@ -159,24 +170,26 @@ class LmdbEngine:
     def defragment(self) -> None:
         self._check_open()
         self._committer.pause()
-        env = self._env
+        env, refusal = self._env, 0
         try:
             with self._copy_under_way():
                 env = lmdb_dir.rewrite(self._dir, self._env, self._map_size, self._sync)
+        except EngineFailed as error:
+            self._failure, refusal = error, PANIC
+            raise
         except (LmdbError, OSError) as error:
-            code = error.code if isinstance(error, LmdbError) else (error.errno or errno.EIO)
-            raise self._error(code, None) or EngineError(str(error)) from error
+            raise _copy_error(error, f"{self._env.path} stays as it is") from error
         finally:
             self._env = env
-            self._committer.resume(env)
+            self._committer.resume(env, refusal)
 
     def backup(self, path: str) -> None:
         self._check_open()
         try:
             with self._copy_under_way():
                 lmdb_dir.copy(self._env, path)
-        except LmdbError as error:
-            raise self._error(error.code, None) or EngineError(str(error)) from error
+        except (LmdbError, OSError) as error:
+            raise _copy_error(error, f"no copy is left at {path}") from error
 
     def close(self) -> None:
         """Waits for batches under way and reports them; open snapshots end."""
@@ -262,10 +275,14 @@ class LmdbEngine:
         if code == FENCED:
             expected = f"epoch {batch.epoch} and revision {batch.expected_revision}" if batch else "another state"
             return Fenced(f"the batch expects {expected}; the store holds another")
-        if code == UNKNOWN:
-            return CommitUnknown(
-                f"writing {self._env.path} broke off at the very end; open the store again and read its revision"
+        if code <= UNKNOWN:
+            self._failure = EngineFailed(
+                f"{self._env.path} cannot be used any more, because its meta page could not be written "
+                f"({describe(UNKNOWN - code)}); check the disk and start again"
             )
+            return CommitUnknown(f"the batch may have committed: {self._failure}")
+        if code == PANIC and self._failure is not None:
+            return self._failure
         if code in FULL_CODES:
             what = "the address space reserved for the store is full" if code == MAP_FULL else describe(code)
             return EngineFull(
@@ -273,11 +290,22 @@ class LmdbEngine:
             )
         if code in CORRUPT:
             return EngineCorrupt(lmdb_dir.damaged(self._env.path, describe(code)))
-        return EngineError(f"writing {self._env.path}: {describe(code)}")
+        return EngineFailed(f"{self._env.path} cannot be written ({describe(code)}); check the disk and start again")
+
+    def _read_error(self, error: LmdbError) -> EngineError:
+        if error.code == PANIC:
+            return self._failure or EngineFailed(f"{self._env.path} cannot be read: {error}")
+        return EngineError(f"{self._env.path} cannot be read: {error}")
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("engine is closed")
+
+
+def _copy_error(error: LmdbError | OSError, left: str) -> EngineError:
+    """What a failed copy of the store raises; `left` says what is there afterwards."""
+    code = error.code if isinstance(error, LmdbError) else error.errno
+    return (EngineFull if code in FULL_CODES else EngineError)(f"{error}; {left}")
 
 
 def _mapped_bytes() -> int:

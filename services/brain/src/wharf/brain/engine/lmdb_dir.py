@@ -24,6 +24,7 @@ from wharf.brain.engine.base import (
     META_FORMAT,
     EngineCorrupt,
     EngineError,
+    EngineFailed,
     EngineFull,
     EngineLocked,
     Table,
@@ -65,8 +66,12 @@ def lock(directory: Path, create: bool) -> int:
             os.close(fd)
             raise EngineLocked(f"{directory} is in use by another brain (process {holder}); stop it first")
         time.sleep(0.01)
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(fd)
+        raise _named(error, directory / "LOCK") from error
     return fd
 
 
@@ -147,8 +152,15 @@ def sync_file(path: str | Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         os.close(fd)
+
+
+def _named(error: OSError, path: str | Path) -> OSError:
+    """`error` with the name of the file, which the system's error for a descriptor lacks."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def open_file(path: Path, map_size: int, sync: bool) -> Env:
@@ -248,6 +260,9 @@ def check_file(path: Path, whole: bool = False) -> None:
 def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
     """The next generation of the store: a copy without free pages. The old file goes; who still reads it keeps its
     pages.
+
+    EngineFailed: the copy has its final name, so that the next start opens it, but cannot be used now. The old file
+    must not be written any more. After any other error the old file is still the store.
     """
     number = generation_of(old.path) + 1
     aside, final = directory / f"store-{number}.mdb.new", directory / f"store-{number}.mdb"
@@ -255,11 +270,13 @@ def rewrite(directory: Path, old: Env, map_size: int, sync: bool) -> Env:
     try:
         old.copy(str(aside), compact=True)
         sync_file(aside)
-    except BaseException:
+        publish(aside, final)
+        env = open_file(final, map_size, sync)
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if final.exists():
+            raise EngineFailed(f"{final} replaces {old.path}, but cannot be used ({error}); start again") from error
         raise
-    publish(aside, final)
-    env = open_file(final, map_size, sync)
     for path in (Path(old.path), Path(f"{old.path}-lock")):
         path.unlink(missing_ok=True)
     return env
@@ -272,7 +289,7 @@ def copy(env: Env, path: str) -> None:
     try:
         env.copy(path, compact=True)
         sync_file(path)
-    except LmdbError:
+    except (LmdbError, OSError):
         Path(path).unlink(missing_ok=True)
         raise
 

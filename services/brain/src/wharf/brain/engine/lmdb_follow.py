@@ -65,7 +65,11 @@ class LmdbFollower:
 
     def size_in_use(self) -> int:
         _, pages, page_size = self._env.info()
-        return max(0, pages - self._env.free_pages()) * page_size
+        try:
+            free = self._env.free_pages()
+        except LmdbError:
+            free = 0
+        return max(0, pages - free) * page_size
 
     def relax(self) -> None:
         self._env.let_go()
@@ -76,7 +80,7 @@ class LmdbFollower:
     def backup(self, path: str) -> None:
         try:
             lmdb_dir.copy(self._env, path)
-        except LmdbError as error:
+        except (LmdbError, OSError) as error:
             raise EngineError(f"copying {self._env.path}: {error}") from error
 
     def close(self) -> None:

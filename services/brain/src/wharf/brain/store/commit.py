@@ -11,6 +11,9 @@ once:
                          │ CommitUnknown: the engine is read until it says; nothing is answered before
                          └ Fenced, anything else: everything is refused and nothing is accepted any more
 
+When the answer is EngineFailed, or the answer cannot be processed, everything is refused too; the batch gets an
+unknown-outcome error (`LeaderFailed`) unless the engine says that it did not commit.
+
 "Nothing was executed" (`NoLeader`) answers only what certainly did not land: the request is then sent again elsewhere.
 """
 
@@ -27,13 +30,14 @@ from wharf.brain.engine.base import (
     CommitUnknown,
     Engine,
     EngineError,
+    EngineFailed,
     EngineFull,
     Fenced,
     OutcomeLost,
     Resolution,
     Write,
 )
-from wharf.brain.errors import BrainError, CorruptStore, LeaderFailed, NoLeader, NoSpace, TooManyRequests
+from wharf.brain.errors import BrainError, CorruptStore, LeaderFailed, NoLeader, NoSpace, TooManyRequests, Unhealthy
 from wharf.brain.store._codec import Pending
 
 if TYPE_CHECKING:
@@ -201,9 +205,25 @@ class Commits:
 
     def _launch(self, flight: _Flight) -> None:
         self._flight = flight
-        self._engine.submit(flight.batch, self._done)
+        try:
+            self._engine.submit(flight.batch, self._done)
+        except Exception as error:
+            log.exception("the engine accepts no batch")
+            refusal = error if isinstance(error, EngineError) else EngineFailed(f"{type(error).__name__}: {error}")
+            self._call_soon(lambda: self._done(refusal))
 
     def _done(self, error: EngineError | None) -> None:
+        self._guarded(lambda: self._report(error))
+
+    def _guarded(self, process: Callable[[], None]) -> None:
+        """Refuse everything when an outcome cannot be processed: later batches would wait for it for ever."""
+        try:
+            process()
+        except Exception:
+            log.exception("the outcome of a batch cannot be processed, no more writes are taken")
+            self.halt(Unhealthy(), LeaderFailed())
+
+    def _report(self, error: EngineError | None) -> None:
         flight = self._flight
         if flight is None:
             return  # halted meanwhile
@@ -217,13 +237,13 @@ class Commits:
             self._full(flight, error)
         else:
             log.error("the engine refuses to commit, no more writes are taken: %s", error)
-            self.halt(NoLeader() if isinstance(error, Fenced) else CorruptStore())
+            self.halt(_refusal(error))
 
     def _landed(self, flight: _Flight) -> None:
-        self._flight, self.below, self._unsure = None, NOTHING, False
-        self.batches += 1
         # The owner's snapshot parts what is published from what is not: it moves before the next batch can land.
         self._owner.settle(flight.pending)
+        self._flight, self.below, self._unsure = None, NOTHING, False
+        self.batches += 1
         self._launch_next()
         published = None if self._flight is not None else self._take_published()
         if flight.side is not None:
@@ -254,7 +274,9 @@ class Commits:
         """Ask the engine what became of the batch until it says: it has landed, or flies again, or another node
         writes."""
         if self._flight is flight:
-            self._engine.resolve(flight.batch, lambda outcome: self._resolved(flight, attempt, outcome))
+            self._engine.resolve(
+                flight.batch, lambda outcome: self._guarded(lambda: self._resolved(flight, attempt, outcome))
+            )
 
     def _resolved(self, flight: _Flight, attempt: int, outcome: Resolution) -> None:
         if self._flight is not flight:
@@ -271,6 +293,13 @@ class Commits:
                 "another writer has taken over, %d requests may or may not be stored: %s", len(flight.pending), outcome
             )
             self.halt(NoLeader(), LeaderFailed())
+        elif isinstance(outcome, EngineFailed):
+            log.error(
+                "the engine has failed, no more writes are taken, %d requests may or may not be stored: %s",
+                len(flight.pending),
+                outcome,
+            )
+            self.halt(Unhealthy(), LeaderFailed())
         else:
             log.warning("the engine does not say what became of a batch, asking again: %s", outcome)
             delay = RESOLVE_DELAYS[min(attempt, len(RESOLVE_DELAYS) - 1)]
@@ -280,6 +309,13 @@ class Commits:
         waiters, self._idle_waiters = self._idle_waiters, []
         for waiter in waiters:
             waiter()
+
+
+def _refusal(error: EngineError) -> BrainError:
+    """What answers requests after an error that ends the writing."""
+    if isinstance(error, Fenced):
+        return NoLeader()
+    return Unhealthy() if isinstance(error, EngineFailed) else CorruptStore()
 
 
 def _undo(*newest_first: Pending) -> None:

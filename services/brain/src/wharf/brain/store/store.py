@@ -251,11 +251,13 @@ class Store:
 
     async def defragment(self) -> None:
         """Give free pages back to the file system, and let go of the file they were in. Raises what the engine does."""
-        await asyncio.to_thread(self.engine.defragment)
-        if self._leading is not None:
-            moved = asyncio.Event()
-            self._leading.touch(lambda _: moved.set())
-            await moved.wait()
+        try:
+            await asyncio.to_thread(self.engine.defragment)
+        finally:  # an engine that has failed reports it to a batch
+            if self._leading is not None:
+                moved = asyncio.Event()
+                self._leading.touch(lambda _: moved.set())
+                await moved.wait()
 
     def write_meta(self, changes: MetaChanges, done: Callable[[BrainError | None], None]) -> None:
         """See `Leading.write_meta`."""
