@@ -28,7 +28,7 @@ from integration.pg_kit import (
 )
 from wharf.brain.engine import pg_link
 from wharf.brain.engine import postgres as pg
-from wharf.brain.engine.base import Batch, CommitUnknown, EngineError, Table
+from wharf.brain.engine.base import Batch, CommitUnknown, EngineError, EngineFailed, Table
 from wharf.brain.engine.pg_link import InDoubt
 from wharf.brain.engine.pg_read import READ_SECONDS
 from wharf.brain.engine.postgres import PostgresEngine
@@ -334,6 +334,31 @@ def test_a_host_that_says_nothing_does_not_keep_from_the_next(tmp_path: Path) ->
 
 async def _caught_up(engine: PostgresEngine) -> None:
     await engine.catch_up()
+
+
+def test_a_leader_whose_replica_fails_says_so_and_loads_it_anew(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is stored, but cannot be shown: the writer stops, and the next promotion loads the replica."""
+
+    async def body() -> None:
+        url = postgres.fresh()
+        async with engines(url, tmp_path) as (engine,):
+            leader = await leading(engine)
+            await leader.commit_some(2)
+            assert engine._following is not None
+            replica = engine._following.replica
+            monkeypatch.setattr(replica, "_error", lambda code, batch: EngineFailed("the disk is broken"))
+            batch = leader.batch([[(b"k", b"v")]])
+            (error,) = await outcomes(engine, [batch])
+            assert isinstance(error, CommitUnknown)
+            assert isinstance(await resolved(engine, batch), EngineFailed)
+            monkeypatch.undo()
+            leader = await leading(engine)
+            await leader.commit_some(2)
+            assert (engine.position(), tables(engine)) == await authority(url)
+
+    run(body())
 
 
 def test_a_commit_that_the_standby_did_not_see_is_not_acknowledged(

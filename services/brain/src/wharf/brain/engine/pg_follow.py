@@ -21,6 +21,7 @@ from wharf.brain.engine.base import (
     Diverged,
     EngineCorrupt,
     EngineError,
+    EngineFull,
     Table,
     Write,
 )
@@ -54,6 +55,11 @@ class Following:
         self._broken = False  # the replica lacks something it had accepted
         self._catching: asyncio.Task[Position] | None = None
         self._next: asyncio.Task[Position] | None = None  # starts when `_catching` is over
+
+    @property
+    def broken(self) -> bool:
+        """Whether the replica must be loaded anew before it can show anything more."""
+        return self._broken
 
     def tasks(self) -> list[asyncio.Task[Position]]:
         """What runs."""
@@ -89,11 +95,15 @@ class Following:
             await self._load(self._link, Position(0, 0, 0))
 
     async def show(self, batch: Batch, planned: Plan) -> None:
-        """A batch of ours that the authority has; CommitUnknown, and nothing moves, when the replica cannot take it."""
+        """A batch of ours that the authority has; CommitUnknown, and nothing moves, when the replica cannot take it.
+
+        Afterwards a full replica may be asked again; one that has failed in another way is `broken`.
+        """
         shown: asyncio.Future[EngineError | None] = asyncio.get_running_loop().create_future()
         self.replica.queue(batch.writes, planned.now, batch.revision, shown.set_result)
         error = await shown
         if error is not None:
+            self._broken = self._broken or not isinstance(error, EngineFull)
             raise CommitUnknown(f"the batch is stored, but the replica cannot show it: {error}")
         self.position = Position(batch.epoch, self.position.seq + 1, batch.revision)
         if planned.log:

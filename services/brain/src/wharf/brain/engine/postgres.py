@@ -22,6 +22,7 @@ from wharf.brain.engine.base import (
     Batch,
     CommitUnknown,
     EngineError,
+    EngineFailed,
     Fenced,
     OutcomeLost,
     Promotion,
@@ -257,9 +258,14 @@ class PostgresEngine:
     async def _fate(self, batch: Batch) -> bool:
         """Whether the batch has landed; then it is shown, else it may be submitted again.
 
-        Fenced: it has not, and never will. OutcomeLost: the authority no longer tells. Other EngineError: ask again.
+        Fenced: it has not, and never will. OutcomeLost: the authority no longer tells. EngineFailed: the replica must
+        be loaded anew, which only a follower does. Other EngineError: ask again.
         """
         following = self._current
+        if following.broken:
+            raise EngineFailed(
+                "the replica failed while a batch was under way; this node follows until it is loaded anew"
+            )
         before = following.position
         fence = parse_fence(await self._answered(TAKE_TURN))
         following.turn = fence.turn
