@@ -21,8 +21,9 @@ from typing import Final
 
 from faults.disk_control import EVER, Control, Counts
 from wharf.brain.api.members import Member
-from wharf.brain.engine.base import EngineError
+from wharf.brain.engine.base import CommitUnknown, EngineError, EngineFailed, Table
 from wharf.brain.engine.lmdb import LmdbEngine
+from wharf.brain.engine.replica import Replica
 from wharf.brain.errors import BrainError, LeaderFailed, NoSpace, Unhealthy
 from wharf.brain.lone import Lone
 from wharf.brain.store.shapes import Committed, PutOp, RangeOp
@@ -144,6 +145,32 @@ async def start_and_fail(row: Row, control: Control, first: int, last: int, erro
     return control.stop()
 
 
+async def replicate_and_fail(row: Row, control: Control, first: int, last: int, error: int) -> Counts:
+    """A replica reports every write that it does not show, and a new generation of its file takes its place."""
+    replica = Replica(row.folder)
+    try:
+        outcomes: list[EngineError | None] = []
+        control.fail(row.folder, first, last, error)
+        for revision in range(2, 2 + row.waves):
+            replica.queue([(Table.NOW, b"%d" % revision, b"v" * 9000)], {}, revision, outcomes.append)
+            await asyncio.wait_for(replica.drained(), PATIENCE)
+            if outcomes[-1] is not None:
+                break
+        counts = control.stop()
+        row.stopped = isinstance(outcomes[-1], CommitUnknown | EngineFailed)
+        loading = replica.next_generation()
+        loading.add([(Table.NOW, b"loaded", b"v")], 9)
+        loading.end()
+        await replica.exchange(loading, 9, 0)
+        replica.queue([(Table.NOW, b"next", b"v")], {}, 10, outcomes.append)
+        await asyncio.wait_for(replica.drained(), PATIENCE)
+        row.check(outcomes[-1] is None, f"the new generation is not written: {outcomes[-1]}")
+        row.check(replica.read(Table.NOW, b"loaded") == replica.read(Table.NOW, b"next") == b"v", "not shown")
+    finally:
+        replica.close()
+    return counts
+
+
 async def verify(row: Row) -> None:
     """A start without faults shows what was acknowledged, nothing that was refused, and takes writes."""
     async with serving(row.folder) as (store, _):
@@ -169,17 +196,20 @@ async def prepare(folder: Path) -> Row:
 async def run(control: Control, template: Row, scenario: str, error: int, last: int, waves: int) -> None:
     for number in range(1, MOST_ROWS):
         row = Row(template.folder.with_name("row"), waves=waves, stored=dict(template.stored))
-        if scenario != "create":
+        if scenario not in ("create", "replica"):
             shutil.copytree(template.folder, row.folder, ignore=shutil.ignore_patterns("*-lock"))
         else:
             row.folder.mkdir()
             row.stored = {}
         if scenario in ("create", "open"):
             counts = await start_and_fail(row, control, number, max(number, last), error)
+        elif scenario == "replica":
+            counts = await replicate_and_fail(row, control, number, max(number, last), error)
         else:
             counts = await serve_and_fail(row, control, scenario, number, max(number, last), error)
-        await verify(row)
-        shutil.rmtree(row.folder)
+        if scenario != "replica":
+            await verify(row)
+        shutil.rmtree(row.folder, ignore_errors=scenario == "replica")
         shown = {
             "row": number,
             "on": last == EVER,

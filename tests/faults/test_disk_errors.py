@@ -28,7 +28,7 @@ SHORT, LONG = 3, 60  # batches of a run
 ROWS_SECONDS: Final = {SHORT: 120.0, LONG: 1800.0}  # for one table; a busy machine
 END_SECONDS: Final = 60.0
 STARTS_OVER: Final = 3  # exit code of a process that must be started again
-SCENARIOS: Final = ("write", "compact", "defragment", "backup", "open", "create")
+SCENARIOS: Final = ("write", "compact", "defragment", "backup", "open", "create", "replica")
 UNKNOWN_OUTCOME: Final = (
     grpc.StatusCode.UNAVAILABLE,
     "etcdserver: request timed out, possibly due to previous leader failure",

@@ -43,11 +43,14 @@ class LmdbFollower:
         return taken
 
     def reopen(self) -> None:
-        """Go over to the newest file, if that is another one; snapshots stay where they are."""
-        newest = lmdb_dir.newest_file(self._dir)
-        if newest is None or lmdb_dir.generation_of(newest) == self.generation:
-            return
-        self._env = lmdb_dir.open_following(self._dir, self._map_size)
+        """Go over to the newest file, if that is another one; snapshots stay where they are. EngineError."""
+        try:
+            newest = lmdb_dir.newest_file(self._dir)
+            if newest is None or lmdb_dir.generation_of(newest) == self.generation:
+                return
+            self._env = lmdb_dir.open_following(self._dir, self._map_size)
+        except OSError as error:
+            raise EngineError(f"cannot read {self._dir}: {error}") from error
         self.generation = lmdb_dir.generation_of(self._env.path)
 
     def submit(self, batch: Batch, done: Callable[[EngineError | None], None]) -> None:
