@@ -69,6 +69,9 @@ def _echo(exchange: Exchange) -> None:
         tunnel.on_data = tunnel.write
         tunnel.on_eof = tunnel.write_eof
         return
+    if exchange.header(b"expect"):
+        # Without it a final answer ends the connection unless some of the body has come: that depends on the reads.
+        exchange.inform(100, ())
     exchange.respond(200, [], end=not exchange.body_expected)
     exchange.on_data, exchange.on_end = on_data, on_end
 
