@@ -224,6 +224,14 @@ def test_a_directory_that_cannot_be_used_is_refused_with_its_flag(tmp_path: Path
     assert f"--log-outputs: '{tmp_path}': Is a directory" in refusal("--engine=memory:", outputs)
 
 
+@pytest.mark.parametrize("front", ["wire", "grpcio"])
+def test_a_socket_file_that_cannot_be_made_is_refused_with_its_flag(front: str, tmp_path: Path) -> None:
+    path = tmp_path / "no" / "a@b.sock"
+    said = refusal("--engine=memory:", f"--listen-client-urls=unix://{path}", f"--front-end={front}")
+    assert f"wharf brain: --listen-client-urls: cannot listen on unix://{path}: " in said
+    assert "name a path in a directory that this user may write" in said
+
+
 def test_auto_tls_serves_https_with_a_kept_certificate(tmp_path: Path) -> None:
     flags = (f"--data-dir={tmp_path}", "--listen-client-urls=https://127.0.0.1:0", "--auto-tls")
     made = []

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ import yaml
 from wharf.brain.api.pb import rpc
 from wharf.brain.app import Brain
 from wharf.brain.config import load_config
+from wharf.cli.embedded.ports import free_port
 from wharf.cli.main import main
 
 
@@ -34,6 +36,14 @@ def open_files(folder: Path) -> dict[str, str]:
         if path.is_file() and mode & 0o077:
             found[str(path.relative_to(folder))] = oct(mode)
     return found
+
+
+def wait_for_text(path: Path, text: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the file holds `text`; the process must live meanwhile."""
+    while not path.exists() or text not in path.read_text():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            raise AssertionError(f"the process ended with {process.returncode}")
 
 
 def serve(folder: Path, *flags: str) -> None:
@@ -83,6 +93,34 @@ def test_brains_own_certificate(tmp_path: Path) -> None:
         process.stderr.read()
         assert process.wait(30) == 0
     assert (data / "fixtures" / "client" / "key.pem").exists()
+    assert open_files(tmp_path) == {}
+
+
+def test_logs_of_both_services(tmp_path: Path) -> None:
+    outputs = f"--log-outputs={tmp_path / 'brain.log'}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "wharf.brain", "--engine=memory:", "--listen-client-urls=http://127.0.0.1:0", outputs]
+    ) as brain:
+        wait_for_text(tmp_path / "brain.log", "ready to serve client requests", brain)
+        brain.terminate()
+        assert brain.wait(30) == 0
+    clusters = tmp_path / "clusters"
+    clusters.mkdir()
+    words = [
+        f"--config-dir={clusters}",
+        "--listen=https://127.0.0.1:0",
+        f"--health-listen=http://127.0.0.1:{free_port()}",
+    ]
+    words += [f"--access-log={tmp_path / 'access.log'}", "--drain-delay=0s"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "wharf.gateway", *words], stderr=subprocess.PIPE, text=True
+    ) as gateway:
+        assert gateway.stderr is not None
+        assert any("listening" in line for line in gateway.stderr)
+        gateway.terminate()
+        gateway.stderr.read()
+        assert gateway.wait(30) == 0
+    assert (tmp_path / "access.log").exists()
     assert open_files(tmp_path) == {}
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wharf.common.private_files import open_private
+
 _OURS: Final = frozenset(("kubeconfig", "clusters", "pki", "data", "logs", "run"))
 _LARGE_LOG: Final = 64 * 1024 * 1024  # bytes; a log past it is set aside at the next start
 
@@ -98,7 +100,7 @@ class Layout:
 
     def claim(self) -> int | None:
         """The system's lock, as a file descriptor to keep open while it runs; None when another run has it."""
-        handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = open_private(self.lock, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

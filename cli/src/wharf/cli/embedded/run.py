@@ -19,6 +19,7 @@ from wharf.cli.embedded.layout import Layout
 from wharf.cli.embedded.plan import Part
 from wharf.cli.embedded.supervisor import Supervisor
 from wharf.common.log import setup
+from wharf.common.private_files import open_private
 
 Report = Callable[[Event], None]
 INTERRUPTED: Final = 130  # as a shell reports a death by SIGINT
@@ -26,7 +27,7 @@ INTERRUPTED: Final = 130  # as a shell reports a death by SIGINT
 
 def run_here(layout: Layout, parts: list[Part], report: Report) -> int:
     """Supervise in this process until Ctrl-C, SIGTERM or SIGHUP; the exit code, INTERRUPTED after Ctrl-C."""
-    with open(os.open(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
+    with open(layout.log("supervisor"), "a", opener=open_private) as log:
         setup("info", "console", log)
         return asyncio.run(_supervise(layout, parts, report))
 
@@ -99,7 +100,7 @@ def _be_the_supervisor(layout: Layout, parts: list[Part], writer: int) -> None:
 
 def _redirect(layout: Layout) -> None:
     null = os.open(os.devnull, os.O_RDWR)
-    log = os.open(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = open_private(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
     os.close(null)

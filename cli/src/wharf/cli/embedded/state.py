@@ -7,7 +7,6 @@ readers verify the identity it records.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from wharf.cli.embedded.identity import Identity
 from wharf.cli.embedded.plan import Health, Part
+from wharf.common.private_files import create_private
 
 FORMAT: Final = 1
 
@@ -127,6 +127,6 @@ def load(path: Path) -> SystemState | None:
 
 def save(path: Path, state: SystemState) -> None:
     scratch = path.with_name(f".{path.name}.new")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(encode(state))
+    with create_private(scratch, replace=True) as file:
+        file.write(encode(state).encode())
     scratch.replace(path)

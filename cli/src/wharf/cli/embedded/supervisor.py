@@ -25,6 +25,7 @@ from wharf.cli.embedded.layout import Layout, tail
 from wharf.cli.embedded.plan import Part, start_waves, stop_grace, stop_waves
 from wharf.cli.embedded.state import SystemState
 from wharf.common.log import get_log
+from wharf.common.private_files import open_private
 
 _POLL = 0.1  # seconds between questions to a part that is starting
 _SHOWN_LINES = 5
@@ -137,7 +138,7 @@ class Supervisor:
         self._report(Event(events.READY, part.name, part.endpoint, time.monotonic() - began))
 
     async def _spawn(self, part: Part, path: Path) -> _Child:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:  # noqa: ASYNC230
+        with open(path, "ab", opener=open_private) as out:  # noqa: ASYNC230
             try:
                 process = await asyncio.create_subprocess_exec(
                     *part.argv,

@@ -8,13 +8,13 @@ Invariant: `render` is pure; `write` makes the file readable by its owner only, 
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from wharf.cli.kube.pki import KeyPair
+from wharf.common.private_files import create_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,8 @@ def render(one: Access, *, cluster: str = "wharf") -> str:
 def write(path: Path, one: Access, *, cluster: str = "wharf") -> Path:
     """Write a kubeconfig, mode 0600, in one step: a reader sees the old file or the new one."""
     scratch = path.with_name(f".{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(render(one, cluster=cluster))
+    with create_private(scratch, replace=True) as file:
+        file.write(render(one, cluster=cluster).encode())
     scratch.replace(path)
     return path
 

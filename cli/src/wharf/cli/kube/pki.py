@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from wharf.common.private_files import create_private
 
 _LIFETIME = datetime.timedelta(days=365)
 _RENEW_BEFORE = datetime.timedelta(days=30)
@@ -174,6 +174,5 @@ def _write(pair: KeyPair, cert: x509.Certificate, key: ec.EllipticCurvePrivateKe
 
 def _write_private(path: Path, content: bytes) -> None:
     """Never readable by others, not even for the moment before a chmod."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with create_private(path, replace=True) as file:
         file.write(content)

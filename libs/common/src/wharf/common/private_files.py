@@ -1,7 +1,11 @@
-"""Files that hold data, keys or secrets: readable by their owner only, whatever the umask."""
+"""Files that hold data, keys or secrets: readable by their owner only, whatever the umask.
+
+Invariant: no other user has a replaced file open when it is written, because the old one is removed and a new one made.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import BinaryIO, Final
 
@@ -9,9 +13,20 @@ PRIVATE: Final = 0o600
 
 
 def create_private(path: str | os.PathLike[str], *, replace: bool = False) -> BinaryIO:
-    """A new file to write, with mode 0600. `replace`: empty one that is there; else FileExistsError. OSError."""
-    descriptor = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if replace else os.O_EXCL), PRIVATE
-    )
-    os.fchmod(descriptor, PRIVATE)  # one that was there may have been more open
-    return open(descriptor, "wb")
+    """A new file to write, with mode 0600. `replace`: instead of one that is there; else FileExistsError. OSError."""
+    if replace:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def open_private(path: str | os.PathLike[str], flags: int) -> int:
+    """A descriptor of a file that is created with mode 0600 if it is not there; an `opener` for `open`. OSError."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, PRIVATE)
+    try:
+        if flags & os.O_EXCL:
+            os.fchmod(descriptor, PRIVATE)  # the umask may have taken the owner's own rights
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -52,6 +52,7 @@ def files_in(text: str, names: Sequence[str]) -> tuple[Path, ...]:
 def _redis(text: str) -> str:
     if not text:
         return text
+    check_login(text)
     url = parse_url(text, ("redis", "rediss"))
     database = url.path.strip("/")
     if database and not database.isdecimal():

@@ -23,13 +23,17 @@ _LISTEN_REMEDIES: Final[Mapping[int | None, str]] = {
     errno.EADDRINUSE: "stop the process that listens there, or give another port",
     errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; give another port",
     errno.EADDRNOTAVAIL: "this machine has no such address; give one of its own or 0.0.0.0",
+    errno.EEXIST: "name another path, or remove the file",
     errno.EAFNOSUPPORT: "this machine does not speak that address family; give another address",
 }
+_SOCKET_REMEDY: Final = "stop the process that serves it, or name a path in a directory that this user may write"
 _OTHER_REMEDY: Final = "is another process listening there? Give another address or port"
 
 
 def listen_error(schema: Schema[C], config: C, error: ListenError) -> ConfigError:
     """The error of the listen URL in `config` that `error` is about."""
+    if error.path:
+        return _socket_file_error(schema, config, error)
     cause = os.strerror(error.errno).lower() if error.errno else error.reason
     remedy = _LISTEN_REMEDIES.get(error.errno, _OTHER_REMEDY)
     for flag, (item, _) in schema.options().items():
@@ -37,6 +41,15 @@ def listen_error(schema: Schema[C], config: C, error: ListenError) -> ConfigErro
             if (url.port or 0) == error.port and error.host in (url.host, _localhost(url.host)):
                 return ConfigError(f"--{flag}: cannot listen on {url}: {cause}; {remedy}")
     return ConfigError(f"cannot listen on {error.host}:{error.port}: {cause}; {remedy}")
+
+
+def _socket_file_error(schema: Schema[C], config: C, error: ListenError) -> ConfigError:
+    remedy = _LISTEN_REMEDIES[errno.EEXIST] if error.errno == errno.EEXIST else _SOCKET_REMEDY
+    text = f"cannot listen on unix://{error.path}: {error.reason}; {remedy}"
+    for flag, (item, _) in schema.options().items():
+        if any(url.socket_path == error.path for url in _urls(getattr(config, item.name))):
+            return ConfigError(f"--{flag}: {text}")
+    return ConfigError(text)
 
 
 def directory_error(flag: str, path: Path) -> ConfigError | None:

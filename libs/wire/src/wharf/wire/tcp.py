@@ -19,11 +19,12 @@ AddressInfo = tuple[int, int, int, str, Any]
 
 
 class ListenError(OSError):
-    """A listening socket that cannot be bound; `host` and `port` are those that were asked for."""
+    """A listening socket that cannot be bound. `host` and `port` are those that were asked for, or `path` of a file."""
 
-    def __init__(self, number: int | None, host: str, port: int, reason: str | None) -> None:
-        super().__init__(number, f"cannot listen on {host}:{port}: {reason}")
-        self.host, self.port, self.reason = host, port, reason or ""
+    def __init__(self, number: int | None, host: str, port: int, reason: str | None, path: str = "") -> None:
+        where = f"unix://{path}" if path else f"{host}:{port}"
+        super().__init__(number, f"cannot listen on {where}: {reason}")
+        self.host, self.port, self.path, self.reason = host, port, path, reason or ""
 
 
 def peer_address(name: Any) -> str:

@@ -8,13 +8,15 @@ import os
 import socket
 import stat
 
+from wharf.wire.tcp import ListenError
+
 _MODE = 0o600  # who may connect may do everything that the listener offers
 
 
 def bind_unix(path: str) -> socket.socket:
     """A bound, non-blocking socket at `path`. A socket file that no process serves any more is replaced.
 
-    OSError names the path: EADDRINUSE when a process serves it, EEXIST when the file is no socket.
+    ListenError names the path: EADDRINUSE when a process serves it, EEXIST when the file is no socket.
     """
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX)
@@ -23,7 +25,7 @@ def bind_unix(path: str) -> socket.socket:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on unix://{path}: {error.strerror}") from error
+        raise _listen_error(error.errno, path, error.strerror) from error
     sock.setblocking(False)
     return sock
 
@@ -41,12 +43,16 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen on unix://{path}: {error.strerror}") from error
+        raise _listen_error(error.errno, path, error.strerror) from error
     if not stat.S_ISSOCK(found.st_mode):
-        raise OSError(errno.EEXIST, f"cannot listen on unix://{path}: the file is no socket; name another or remove it")
+        raise _listen_error(errno.EEXIST, path, "the file is no socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         answer = probe.connect_ex(path)
     if answer != errno.ECONNREFUSED:
-        raise OSError(errno.EADDRINUSE, f"cannot listen on unix://{path}: a running process serves it or may serve it")
+        raise _listen_error(errno.EADDRINUSE, path, "a running process serves it or may serve it")
     remove_socket_file(path, found.st_ino)
+
+
+def _listen_error(number: int | None, path: str, reason: str | None) -> ListenError:
+    return ListenError(number, "", 0, reason, path)

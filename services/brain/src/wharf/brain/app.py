@@ -44,6 +44,7 @@ from wharf.brain.workers.child import Handed, taken
 from wharf.common.config import ConfigError, Loaded, check_files, exit_code, show_traceback
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry
+from wharf.common.private_files import open_private
 from wharf.common.start_errors import listen_error
 from wharf.wire.health import Health, Status
 from wharf.wire.tcp import ListenError
@@ -99,7 +100,7 @@ async def _renew(kept: KeptCertificate) -> None:
         try:
             if kept.ensure():
                 _log.info("the certificate of --auto-tls was renewed", file=str(kept.cert_file))
-        except OSError as error:
+        except Exception as error:  # whatever it was, the next look may succeed
             _log.error("the certificate of --auto-tls cannot be renewed", file=str(kept.cert_file), reason=str(error))
 
 
@@ -323,7 +324,7 @@ def _set_up_log(config: BrainConfig, outputs: contextlib.ExitStack) -> None:
 
 def _open_log(name: str, outputs: contextlib.ExitStack) -> TextIO:
     try:
-        return outputs.enter_context(Path(name).open("a", buffering=1, encoding="utf-8"))
+        return outputs.enter_context(open(name, "a", buffering=1, encoding="utf-8", opener=open_private))
     except OSError as error:
         raise ConfigError(f"--log-outputs: {name!r}: {error.strerror}; name a file that this user may write") from error
 

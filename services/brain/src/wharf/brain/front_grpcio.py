@@ -15,6 +15,7 @@ from wharf.brain.front_wire import ProbeServer
 from wharf.common.metrics import Family
 from wharf.wire.http import HttpHandler
 from wharf.wire.rpc import Method, RpcLimits
+from wharf.wire.tcp import ListenError
 
 if TYPE_CHECKING:
     import grpc
@@ -47,7 +48,7 @@ class GrpcioFront:
                     limits=RpcLimits(receive_max=self._config.receive_max),
                 )
             except RuntimeError as error:  # grpcio's word for an address that cannot be had
-                raise OSError(f"cannot listen on {url}: {error}") from error
+                raise ListenError(None, url.host, url.port or 0, str(error), url.socket_path) from error
             self._servers.append(server)
             if url.scheme == "unix":
                 self.addresses += (url.text,)

@@ -24,6 +24,7 @@ from wharf.common.clock import CLOCK
 from wharf.common.config import ConfigError, check_files, exit_code, show_traceback
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry, process_collector
+from wharf.common.private_files import open_private
 from wharf.common.start_errors import listen_error
 from wharf.common.trace import Span
 from wharf.gateway.commands import find_command
@@ -96,15 +97,11 @@ def _open_access_log(config: GatewayConfig, files: contextlib.ExitStack) -> Text
     if config.access_log is None:
         return sys.stdout
     try:
-        return files.enter_context(open(config.access_log, "a", buffering=1, encoding="utf-8", opener=_open_private))
+        return files.enter_context(open(config.access_log, "a", buffering=1, encoding="utf-8", opener=open_private))
     except OSError as error:
         raise ConfigError(
             f"--access-log: {config.access_log}: {error.strerror}; name a file that this user may write"
         ) from error
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o640)  # it names users: not for everybody on this machine
 
 
 def _allow_many_connections() -> None:

@@ -29,6 +29,7 @@ from wharf.brain.engine.base import (
     EngineLocked,
     Table,
 )
+from wharf.common.private_files import open_private
 
 TABLES = tuple(table.name.lower().encode() for table in sorted(Table))
 CHECKED_WHOLE = frozenset({b"meta", b"now"})  # tables that start-up reads whole anyway
@@ -58,7 +59,7 @@ def lock(directory: Path, create: bool) -> int:
         raise EngineError(
             f"{directory} is an etcd data directory; choose another; `wharf brain import` carries its content over"
         )
-    fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_private(directory / "LOCK", os.O_RDWR | os.O_CREAT)
     until = time.monotonic() + HEIRS_SECONDS
     while not _locked(fd):
         holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
