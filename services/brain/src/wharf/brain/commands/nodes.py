@@ -72,6 +72,7 @@ def _explain(error: grpc.RpcError, options: StepDownOptions) -> str:
 
     if not isinstance(error, grpc.Call):
         return str(error)
+    cause = f"{error.code().name} {error.details()}"
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return (
             "this is not the control port of a node of several; give --endpoint the address of its --listen-peer-urls "
@@ -80,8 +81,8 @@ def _explain(error: grpc.RpcError, options: StepDownOptions) -> str:
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         tls = "is it running, and are --cacert, --cert, --key those it wants?"
         plain = "is it running, and does it speak TLS (then --endpoint begins with https://)?"
-        return f"no answer: {tls if options.endpoint.scheme == 'https' else plain}"
-    return f"{error.code().name} {error.details()}"
+        return f"{cause}: {tls if options.endpoint.scheme == 'https' else plain}"
+    return cause
 
 
 def _dial(options: StepDownOptions) -> grpc.Channel:
