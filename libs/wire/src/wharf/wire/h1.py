@@ -6,12 +6,11 @@ Pure. Invariant: nothing of a request is kept beyond `http1_head_max` and `plain
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from wharf.wire import http
-from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, Mount, plain_error
+from wharf.wire.http import HttpHandler, HttpRequest, HttpResponse, Mount, MountedExchange, plain_error
 from wharf.wire.limits import ConnectionLimits, Http1Limits
 from wharf.wire.rpc import Peer
 from wharf.wire.web import Exchange, Header, Headers
@@ -94,53 +93,24 @@ class _Endpoint:
         _respond(exchange, response, (b"connection", b"close"))
 
 
-class _Mounted:
+class _Mounted(MountedExchange):
     """`http.HttpExchange` on HTTP/1.1."""
 
     def __init__(self, request: HttpRequest, exchange: Exchange) -> None:
-        self.request = request
-        self.done = False
-        self.on_cancel: Callable[[], None] | None = None
-        self.on_drain: Callable[[], None] | None = None
+        super().__init__(request, exchange)
         self._exchange = exchange
-        exchange.on_cancel = self._canceled
-        exchange.on_drain = self._drained
 
-    @property
-    def writable(self) -> bool:
-        return self._exchange.writable
+    def _write_response(self, response: HttpResponse) -> None:
+        _respond(self._exchange, response)
 
-    def respond(self, response: HttpResponse) -> None:
-        if not self.done:
-            self._end()
-            _respond(self._exchange, response)
+    def _write_head(self, status: int, headers: http.Headers) -> None:
+        self._exchange.respond(status, headers)
 
-    def open(self, status: int, headers: http.Headers) -> None:
-        if not self.done:
-            self._exchange.respond(status, headers)
+    def _write(self, data: bytes) -> None:
+        self._exchange.send(data)
 
-    def send(self, data: bytes) -> None:
-        if not self.done:
-            self._exchange.send(data)
-
-    def finish(self) -> None:
-        if not self.done:
-            self._end()
-            self._exchange.finish()
-
-    def _canceled(self) -> None:
-        canceled = self.on_cancel
-        self._end()
-        if canceled is not None:
-            canceled()
-
-    def _drained(self) -> None:
-        if self.on_drain is not None:
-            self.on_drain()
-
-    def _end(self) -> None:
-        self.done = True
-        self.on_cancel = self.on_drain = None
+    def _write_end(self) -> None:
+        self._exchange.finish()
 
 
 def _respond(exchange: Exchange, response: HttpResponse, *more: Header) -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 
 from wharf.wire._grpc import Call, CallSettings, ServerSession
 from wharf.wire._nghttp2 import Session
-from wharf.wire.http import Headers, HttpHandler, HttpRequest, HttpResponse, Mount, plain_error
+from wharf.wire.http import Headers, HttpHandler, HttpRequest, HttpResponse, Mount, MountedExchange, plain_error
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.rpc import Peer
 
@@ -76,53 +76,24 @@ def plain_responder(
     return respond
 
 
-class _Mounted:
+class _Mounted(MountedExchange):
     """`http.HttpExchange` on HTTP/2."""
 
     def __init__(self, request: HttpRequest, call: Call) -> None:
-        self.request = request
-        self.done = False
-        self.on_cancel: Callable[[], None] | None = None
-        self.on_drain: Callable[[], None] | None = None
+        super().__init__(request, call)
         self._call = call
-        call.on_cancel = self._canceled
-        call.on_drain = self._drained
 
-    @property
-    def writable(self) -> bool:
-        return self._call.writable
+    def _write_response(self, response: HttpResponse) -> None:
+        self._call.plain_response(response.status, response.headers, response.body)
 
-    def respond(self, response: HttpResponse) -> None:
-        if not self.done:
-            self._end()
-            self._call.plain_response(response.status, response.headers, response.body)
+    def _write_head(self, status: int, headers: Headers) -> None:
+        self._call.plain_open(status, headers)
 
-    def open(self, status: int, headers: Headers) -> None:
-        if not self.done:
-            self._call.plain_open(status, headers)
+    def _write(self, data: bytes) -> None:
+        self._call.plain_send(data)
 
-    def send(self, data: bytes) -> None:
-        if not self.done:
-            self._call.plain_send(data)
-
-    def finish(self) -> None:
-        if not self.done:
-            self._end()
-            self._call.plain_finish()
-
-    def _canceled(self) -> None:
-        canceled = self.on_cancel
-        self._end()
-        if canceled is not None:
-            canceled()
-
-    def _drained(self) -> None:
-        if self.on_drain is not None:
-            self.on_drain()
-
-    def _end(self) -> None:
-        self.done = True
-        self.on_cancel = self.on_drain = None
+    def _write_end(self) -> None:
+        self._call.plain_finish()
 
 
 class Step(Enum):

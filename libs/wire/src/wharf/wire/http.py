@@ -6,6 +6,7 @@ may come later, in pieces, and without end.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -73,6 +74,81 @@ class HttpExchange(Protocol):
     def send(self, data: bytes) -> None: ...
 
     def finish(self) -> None: ...
+
+
+class ExchangeStream(Protocol):
+    """What a protocol's own exchange has in common with those of the other."""
+
+    on_cancel: Callable[[], None] | None
+    on_drain: Callable[[], None] | None
+
+    @property
+    def writable(self) -> bool: ...
+
+
+class MountedExchange(ABC):
+    """`HttpExchange` without the writing, which each protocol does in its own way."""
+
+    def __init__(self, request: HttpRequest, stream: ExchangeStream) -> None:
+        self.request = request
+        self.done = False
+        self.on_cancel: Callable[[], None] | None = None
+        self.on_drain: Callable[[], None] | None = None
+        self._stream = stream
+        stream.on_cancel = self._canceled
+        stream.on_drain = self._drained
+
+    @abstractmethod
+    def _write_response(self, response: HttpResponse) -> None:
+        """Send a whole response."""
+
+    @abstractmethod
+    def _write_head(self, status: int, headers: Headers) -> None:
+        """Begin a response in pieces."""
+
+    @abstractmethod
+    def _write(self, data: bytes) -> None:
+        """Send a piece."""
+
+    @abstractmethod
+    def _write_end(self) -> None:
+        """End a response in pieces."""
+
+    @property
+    def writable(self) -> bool:
+        return self._stream.writable
+
+    def respond(self, response: HttpResponse) -> None:
+        if not self.done:
+            self._end()
+            self._write_response(response)
+
+    def open(self, status: int, headers: Headers) -> None:
+        if not self.done:
+            self._write_head(status, headers)
+
+    def send(self, data: bytes) -> None:
+        if not self.done:
+            self._write(data)
+
+    def finish(self) -> None:
+        if not self.done:
+            self._end()
+            self._write_end()
+
+    def _canceled(self) -> None:
+        canceled = self.on_cancel
+        self._end()
+        if canceled is not None:
+            canceled()
+
+    def _drained(self) -> None:
+        if self.on_drain is not None:
+            self.on_drain()
+
+    def _end(self) -> None:
+        self.done = True
+        self.on_cancel = self.on_drain = None
 
 
 @dataclass(frozen=True, slots=True)
