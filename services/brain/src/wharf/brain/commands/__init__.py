@@ -37,9 +37,6 @@ def find_command(argv: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
         return None
     if argv[0] == "help" or (any(name.startswith(f"{argv[0]} ") for name in COMMANDS) and _HELP & {*argv[1:2]}):
         return _show_overview, ()
-    close = difflib.get_close_matches(" ".join(argv[:2]), COMMANDS, 1) or difflib.get_close_matches(
-        argv[0], COMMANDS, 1
-    )
     begun = [name for name in COMMANDS if name.startswith(f"{argv[0]} ")]
     close = begun or difflib.get_close_matches(argv[0], COMMANDS, 1, 0.4)
     hint = f"; did you mean {close[0]!r}?" if close else ""
