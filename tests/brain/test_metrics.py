@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import grpc
 import grpc.aio
 import pytest
 from brain.api.fakes import FakeCall
 from brain.api.harness import KV, WATCH, Server, run
+from harness.exposition import repeated_samples
 from wharf.brain.api.pb import election, lock, rpc
 from wharf.brain.api.table import with_tools
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.base import Batch
+from wharf.brain.ha.metrics import node_families
+from wharf.brain.ha.node import HaNode
 from wharf.brain.measured import measured
 from wharf.brain.metrics import (
     EventMetrics,
@@ -158,6 +163,33 @@ def test_the_store_counts_what_etcd_counts_of_its_log() -> None:
             assert line + "\n" in found, line
         server.client.start(KV + "Put", rpc.PutRequest(key=b"c"))
         assert "etcd_server_proposals_pending 1\n" in text(registry)
+
+    run(scenario)
+
+
+def test_a_replicated_node_reports_each_sample_once() -> None:
+    async def scenario(server: Server) -> None:
+        registry = Registry()
+        store = server.node.store
+        status = SimpleNamespace(followers=(), events_connected=True)
+        node = SimpleNamespace(
+            engine=SimpleNamespace(position=lambda: SimpleNamespace(seq=7, revision=1)),
+            status=lambda: status,
+            epoch=0,
+            lag=float,
+            election=SimpleNamespace(left=float),
+            waiting_reads=0,
+            gaps=0,
+        )
+        collect(
+            registry,
+            lambda: server_families(store, server.node.cluster, 3),
+            lambda: store_families(store, 0),
+            lambda: node_families(cast(HaNode, node)),
+        )
+        found = text(registry)
+        assert repeated_samples(found) == []
+        assert "etcd_server_proposals_pending 3\n" in found
 
     run(scenario)
 

@@ -17,6 +17,7 @@ import grpc
 import pytest
 from faults.kit import CALL_SECONDS, Client, refusal
 from harness.daemon import LOOPBACK
+from harness.exposition import repeated_samples
 from harness.nodes import BrainCluster, BrainNode
 from proofs.ctl import Ctl
 from wharf.common.pb.etcd import kv_pb2 as mvcc
@@ -281,7 +282,9 @@ def test_no_node_is_ready_while_no_leader_can_prove_itself(cluster: BrainCluster
 def test_metrics_tell_who_leads(cluster: BrainCluster) -> None:
     leader = cluster.wait_leader()
     for node in cluster.nodes:
-        lines = page(node, "/metrics")[1].splitlines()
+        text = page(node, "/metrics")[1]
+        assert repeated_samples(text) == []
+        lines = text.splitlines()
         assert "etcd_server_has_leader 1" in lines
         assert f"etcd_server_is_leader {int(node is leader)}" in lines
         assert any(line.startswith("wharf_brain_lag_seconds ") for line in lines)

@@ -21,6 +21,7 @@ import pytest
 from faults.kit import CALL_SECONDS, Client, address, brain, refusal
 from faults.recorded.recording import Recording
 from harness.daemon import state, tree
+from harness.exposition import repeated_samples
 from harness.store import Store
 from wharf.cli.kube.process import ProcessFailedError
 from wharf.common.pb.etcd import auth_pb2 as authpb
@@ -94,6 +95,16 @@ def test_what_is_written_on_one_connection_is_read_on_every_other(node: Store) -
         return len(ranges) == PROCESSES and min(ranges.values()) > 0
 
     eventually(all_had_a_share, f"one process served nothing: {metrics(node)}")
+
+
+def test_each_sample_is_reported_once(node: Store) -> None:
+    """By the process that writes, on its metrics URL, and by each process on the client URL."""
+    assert repeated_samples(metrics(node)) == []
+    for _ in range(CONNECTIONS):
+        with urllib.request.urlopen(f"http://{address(node)}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        assert "etcd_server_proposals_pending " in text
+        assert repeated_samples(text) == []
 
 
 def test_new_connections_read_what_others_have_just_written(node: Store) -> None:

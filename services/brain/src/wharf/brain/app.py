@@ -256,7 +256,7 @@ class Brain:
         store.on_events(EventMetrics(self._registry).count)
         quota = self._config.quota_backend_bytes
         sources = (
-            lambda: server_families(store, mode.cluster),
+            lambda: server_families(store, mode.cluster, mode.waiting()),
             lambda: store_families(store, quota),
             lambda: watch_families(hub),
             front.families,

@@ -48,6 +48,9 @@ class Mode(Protocol):
     async def wait_fatal(self) -> str:
         """Why this process must end, when it must."""
 
+    def waiting(self) -> int:
+        """Calls that wait for a leader, or for the process that writes."""
+
     def families(self) -> Iterable[Family]:
         """Metrics of this mode."""
 
@@ -96,6 +99,9 @@ class Lone:
     def _halted(self, error: BrainError) -> None:
         if not isinstance(error, Stopped) and not self._fatal.done():
             self._fatal.set_result(f"the store has stopped: {error}; an earlier line names the file and the cause")
+
+    def waiting(self) -> int:
+        return 0
 
     def families(self) -> Iterable[Family]:
         return ()

@@ -124,8 +124,8 @@ def one(name: str, text: str, kind: Kind, value: float, **labels: str) -> Family
     return Family(name, text, kind, (Sample(tuple(labels.items()), value),))
 
 
-def server_families(store: Store, cluster: Cluster) -> Iterator[Family]:
-    """Who this is, and who leads."""
+def server_families(store: Store, cluster: Cluster, waiting: int = 0) -> Iterator[Family]:
+    """Who this is, and who leads. `waiting`: calls that wait for a leader."""
     member = f"{store.member_id:x}"
     led, leads = cluster.leader_id != 0, cluster.leader_id == store.member_id
     yield one("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", "gauge", led)
@@ -154,21 +154,27 @@ def server_families(store: Store, cluster: Cluster) -> Iterator[Family]:
         1,
         server_id=member,
     )
-    yield from _proposal_families(store)
+    yield from _proposal_families(store, waiting)
     for alarm in store.raised_alarms():
         of = f"{alarm.member_id:x}"
         yield one("etcd_debugging_server_alarms", "Active alarms.", "gauge", 1, server_id=of, alarm_type=alarm.name)
 
 
-def _proposal_families(store: Store) -> Iterator[Family]:
+def _proposal_families(store: Store, waiting: int) -> Iterator[Family]:
     """What etcd counts of raft's log, of the log of revisions: a follower's lag is committed minus applied."""
     committed = max(store.present.confirmed, store.revision)
     for name, text, value in (
         ("committed_total", "The total number of consensus proposals committed.", committed),
         ("applied_total", "The total number of consensus proposals applied.", store.revision),
-        ("pending", "The current number of pending proposals to commit.", store.pending_requests),
     ):
         yield one(f"etcd_server_proposals_{name}", text, "gauge", value)
+    yield pending_family(store.pending_requests + waiting)
+
+
+def pending_family(value: int) -> Family:
+    """Requests that are not committed yet, those that wait for a leader among them."""
+    text = "The current number of pending proposals to commit."
+    return one("etcd_server_proposals_pending", text, "gauge", value)
 
 
 def store_families(store: Store, quota_bytes: int) -> Iterator[Family]:

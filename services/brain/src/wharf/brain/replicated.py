@@ -145,8 +145,11 @@ class Replicated:
     async def wait_fatal(self) -> str:
         return await asyncio.shield(self.node.fatal)
 
+    def waiting(self) -> int:
+        return len(self._router)
+
     def families(self) -> Iterable[Family]:
-        return node_families(self.node, self._router)
+        return node_families(self.node)
 
 
 async def _opened(make: Callable[[], SharedEngine]) -> SharedEngine:

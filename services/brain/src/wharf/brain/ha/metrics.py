@@ -6,18 +6,14 @@ from collections.abc import Iterator
 
 from wharf.brain.engine.base import epoch_number
 from wharf.brain.ha.node import HaNode
-from wharf.brain.ha.router import Router
 from wharf.common.metrics import Family, Kind, Sample
 
 
-def node_families(node: HaNode, router: Router) -> Iterator[Family]:
+def node_families(node: HaNode) -> Iterator[Family]:
     def one(name: str, text: str, kind: Kind, value: float) -> Family:
         return Family(name, text, kind, (Sample((), value),))
 
     position, status = node.engine.position(), node.status()
-    yield one("etcd_server_proposals_applied_total", "The total number of batches applied.", "gauge", position.seq)
-    yield one("etcd_server_proposals_committed_total", "The total number of batches known.", "gauge", position.seq)
-    yield one("etcd_server_proposals_pending", "Requests that wait for a leader.", "gauge", len(router))
     yield one("etcd_network_active_peers", "Nodes in session with this leader.", "gauge", len(status.followers))
     yield one("wharf_brain_epoch", "The fence of the leader this node knows.", "gauge", epoch_number(node.epoch))
     yield one("wharf_brain_lag_seconds", "Time since this node last showed what the leader does.", "gauge", node.lag())

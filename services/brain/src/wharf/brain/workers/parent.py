@@ -142,6 +142,9 @@ class Parent:
     async def wait_fatal(self) -> str:
         return await self._lone.wait_fatal()
 
+    def waiting(self) -> int:
+        return 0
+
     def families(self) -> Iterable[Family]:
         """Of the workers, and what each has told, up to a second ago, with its number as a label."""
         serving = sum(child.ready.is_set() for child in self._children.values())

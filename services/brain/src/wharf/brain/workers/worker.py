@@ -13,7 +13,7 @@ from wharf.brain.engine.lmdb_follow import LmdbFollower
 from wharf.brain.errors import Stopped
 from wharf.brain.ha.link import Link
 from wharf.brain.ha.router import Router
-from wharf.brain.metrics import one, watch_families
+from wharf.brain.metrics import one, pending_family, watch_families
 from wharf.brain.store.store import RAFT_TERM, Store
 from wharf.brain.workers.follow import Follower, worker_route
 from wharf.brain.workers.page import Page
@@ -87,7 +87,13 @@ class Worker:
             self._router.changed()
 
         def counted() -> Iterable[Family]:
-            return (*front.families(), *watch_families(hub), *process_collector(), *self.families())
+            return (
+                *front.families(),
+                *watch_families(hub),
+                *process_collector(),
+                *self.families(),
+                pending_family(self.waiting()),
+            )
 
         self._link.on_open = on_open
         self._link.target(self._handed.control)
@@ -112,12 +118,14 @@ class Worker:
     async def wait_fatal(self) -> str:
         return await asyncio.shield(self._follower.fatal)
 
+    def waiting(self) -> int:
+        return len(self._router)
+
     def families(self) -> Iterable[Family]:
         """What waits."""
         yield one(
             "wharf_brain_waiting_reads", "Calls that wait for what is published.", "gauge", len(self._follower.gate)
         )
-        yield one("etcd_server_proposals_pending", "Requests that wait for a leader.", "gauge", len(self._router))
 
     async def _report(self, counted: Callable[[], Iterable[Family]]) -> None:
         """Say that this process serves, then what it has counted, until the parent is gone."""
