@@ -130,6 +130,8 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_errors() -> None:
         (("--auto-tls",), "none of --listen-client-urls begins with https://"),
         (("--cert-file=/c", "--key-file=/k"), "none of --listen-client-urls begins with https://"),
         (("--peer-crl-file=/crl",), "revocation lists are not checked"),
+        (("--cors=https://a.example",), "serve web pages through a proxy"),
+        (("--cors=*",), "serve web pages through a proxy"),
         (("--peer-cert-allowed-cn=node",), "--peer-trusted-ca-file"),
         (("--peer-cert-allowed-hostname=node",), "--peer-trusted-ca-file"),
         (("--auth-token=jwt,sign-method=RS256",), "simple"),
@@ -155,8 +157,24 @@ def test_what_cannot_work_is_refused_with_its_flag(argv: tuple[str, ...], part: 
 
 
 def test_harmless_forms_of_refused_flags_are_accepted() -> None:
-    found = config("--auto-tls=false", "--client-crl-file=", "--peer-cert-allowed-cn=", "--auth-token=simple")
+    found = config(
+        "--auto-tls=false", "--client-crl-file=", "--peer-cert-allowed-cn=", "--auth-token=simple", "--cors="
+    )
     assert not found.auto_tls
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("", ("*",)),
+        (" , ", ("*",)),
+        ("*", ("*",)),
+        ("Good.Example, 127.0.0.1", ("good.example", "127.0.0.1")),
+        ("[::1]", ("::1",)),
+    ],
+)
+def test_the_hosts_of_the_whitelist_are_names_in_lower_case(text: str, hosts: tuple[str, ...]) -> None:
+    assert config(f"--host-whitelist={text}").host_whitelist == hosts
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """--host-whitelist: requests under a name that is not allowed are refused."""
 
+import json
+
 import pytest
 from brain.json_gateway.fakes import FakeExchange
 from wharf.brain.pages import allow_hosts, mount_for_hosts
@@ -37,3 +39,9 @@ def test_a_mount_is_protected_too(host: bytes, hosts: tuple[str, ...], expected:
     exchange = FakeExchange("/v3/kv/range", {}, headers=((b"host", host),))
     mount_for_hosts(Mount("/v3/", answer, 100), hosts).handler(exchange)
     assert exchange.status == expected
+    if expected == 421:
+        assert dict(exchange.headers)[b"content-type"] == b"application/json"
+        assert json.loads(exchange.body) == {
+            "code": 7,
+            "message": "the Host header names a host that --host-whitelist does not allow",
+        }

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from harness.exposition import repeated_samples
 from wharf.brain.api.pb import rpc
 from wharf.brain.app import Brain
 from wharf.brain.config import load_config
@@ -50,11 +51,15 @@ async def ask(pool: HttpPool, path: str, body: Any) -> tuple[int, Any]:
     return sink.status, json.loads(bytes(sink.data))
 
 
-async def metric(pool: HttpPool, name: str) -> str:
+async def metrics(pool: HttpPool) -> str:
     link = await pool.connect()
     sink = Sink(link.request(b"GET", b"/metrics", b"brain.test", []))
     await sink.over.wait()
-    (line,) = [line for line in bytes(sink.data).decode().splitlines() if line.startswith(name + " ")]
+    return bytes(sink.data).decode()
+
+
+async def metric(pool: HttpPool, name: str) -> str:
+    (line,) = [line for line in (await metrics(pool)).splitlines() if line.startswith(name + " ")]
     return line.rpartition(" ")[2]
 
 
@@ -143,6 +148,17 @@ def test_a_stop_ends_a_watch_with_an_error_line() -> None:
     asyncio.run(main())
 
 
+def test_a_node_by_itself_reports_each_sample_once() -> None:
+    async def scenario(address: str) -> None:
+        async with pooled(port_of(address), "http1") as pool:
+            await ask(pool, "kv/range", {"key": "YQ=="})
+            text = await metrics(pool)
+            assert "etcd_server_proposals_pending 0\n" in text
+            assert repeated_samples(text) == []
+
+    run(scenario, "--metrics=extensive")
+
+
 def test_the_paths_can_be_turned_off_as_in_etcd() -> None:
     async def scenario(address: str) -> None:
         async with pooled(port_of(address), "http1") as pool:
@@ -154,7 +170,7 @@ def test_the_paths_can_be_turned_off_as_in_etcd() -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(("allowed", "expected"), [("brain.test", 200), ("good.example", 421)])
+@pytest.mark.parametrize(("allowed", "expected"), [("Brain.test", 200), ("", 200), ("good.example", 421)])
 def test_the_host_whitelist_holds(protocol: ProtocolName, allowed: str, expected: int) -> None:
     async def scenario(address: str) -> None:
         async with pooled(port_of(address), protocol) as pool:

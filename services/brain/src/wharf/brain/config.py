@@ -11,7 +11,7 @@ Invariant: a `BrainConfig` is consistent; whoever holds one need not check it ag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +56,18 @@ def _refused(remedy: str) -> Parser[str]:
     return Parser("", "nothing", parse)
 
 
+def _parse_hosts(text: str) -> tuple[str, ...]:
+    """Names as they are compared with a Host header; an empty list allows every host, as in etcd."""
+    names = tuple(name.removeprefix("[").removesuffix("]").lower() for name in STRINGS.parse(text))
+    return names or ("*",)
+
+
+_HOSTS = replace(STRINGS, parse=_parse_hosts)
 _NO_CRL = _refused("is not supported: revocation lists are not checked; issue short-lived certificates")
+_NO_CORS = _refused(
+    "is not supported: requests of web pages (with an Origin header) are refused and no CORS header is sent; serve web "
+    "pages through a proxy of their own origin that removes the Origin header"
+)
 _NO_PEER_NAMES = _refused("is not supported: give the nodes a CA of their own as --peer-trusted-ca-file")
 _PEER_NAMES_HELP = "Refused: names in nodes' certificates are not checked, only their CA."
 _LISTEN = urls("http", "https")
@@ -223,10 +234,13 @@ class BrainConfig:
     peer_cert_allowed_cn: str = option(_NO_PEER_NAMES, "", help=_PEER_NAMES_HELP, group="TLS")
     peer_cert_allowed_hostname: str = option(_NO_PEER_NAMES, "", help=_PEER_NAMES_HELP, group="TLS")
     host_whitelist: tuple[str, ...] = option(
-        STRINGS,
+        _HOSTS,
         ("*",),
-        help="Host names that a plain HTTP request (health, metrics, JSON) may name in its Host header; *: any.",
+        help="Host names that an HTTP request (health, metrics, JSON) may name in its Host header; * or nothing: any.",
         group="Clients",
+    )
+    cors: str = option(
+        _NO_CORS, "", help="Refused: web pages of other origins are never allowed to send requests.", group="Clients"
     )
     auth_token: str = option(
         choice("simple"), "simple", help="Kind of the tokens that clients get for a password.", group="Clients"

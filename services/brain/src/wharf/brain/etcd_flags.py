@@ -17,7 +17,7 @@ initial-cluster initial-cluster-state initial-cluster-token discovery discovery-
 discovery-token discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout
 discovery-cert discovery-key discovery-cacert discovery-user discovery-password discovery-proxy discovery-srv
 discovery-srv-name discovery-fallback v2-deprecation client-cert-file client-key-file
-peer-client-cert-file peer-client-key-file cors logger log-rotation-config-json
+peer-client-cert-file peer-client-key-file logger log-rotation-config-json
 bcrypt-cost corrupt-check-time compact-hash-check-time compaction-batch-limit compaction-sleep-interval
 downgrade-check-time warning-apply-duration warning-unary-request-duration bootstrap-defrag-threshold-megabytes
 max-learners snapshot-catchup-entries feature-gates proxy

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Final
 
 from wharf.brain.api.health import HealthPages, Page
+from wharf.brain.json_gateway.status import refusal
 from wharf.common.metrics import CONTENT_TYPE, Registry, merged, render
 from wharf.wire.http import HttpExchange, HttpHandler, HttpRequest, HttpResponse, Mount, answer_unserved, plain_error
+from wharf.wire.rpc import Code
+
+_REFUSED: Final = "the Host header names a host that --host-whitelist does not allow"
 
 
 def http_handler(health: HealthPages, registry: Registry) -> HttpHandler:
@@ -34,40 +39,39 @@ def allow_hosts(handler: HttpHandler, hosts: Collection[str]) -> HttpHandler:
     """`handler` for requests whose Host is one of `hosts`, 421 for the rest; "*" among them: every Host is allowed."""
 
     def handle(request: HttpRequest) -> HttpResponse:
-        return refuse_host(request, hosts) or handler(request)
+        if _allowed(request, hosts):
+            return handler(request)
+        return plain_error(HTTPStatus.MISDIRECTED_REQUEST, _REFUSED)
 
-    return handler if "*" in hosts else handle
+    return handle
 
 
 def mount_for_hosts(mount: Mount, hosts: Collection[str]) -> Mount:
-    """As `allow_hosts`, for a mount."""
+    """As `allow_hosts`, for the mount of the JSON gateway, which answers every refusal as JSON."""
 
     def handle(exchange: HttpExchange) -> None:
-        refusal = refuse_host(exchange.request, hosts)
-        if refusal is None:
+        if _allowed(exchange.request, hosts):
             mount.handler(exchange)
         else:
-            exchange.respond(refusal)
+            exchange.respond(replace(refusal(Code.PERMISSION_DENIED, _REFUSED), status=HTTPStatus.MISDIRECTED_REQUEST))
 
-    return mount if "*" in hosts else replace(mount, handler=handle)
+    return replace(mount, handler=handle)
 
 
-def refuse_host(request: HttpRequest, hosts: Collection[str]) -> HttpResponse | None:
-    """421 when the Host of `request` is none of `hosts`.
+def _allowed(request: HttpRequest, hosts: Collection[str]) -> bool:
+    """Whether the Host of `request` is one of `hosts`, which are lower-case names as the configuration has them.
 
     Against DNS rebinding (CVE-2018-1099): a page of another site can make a browser send requests here under its own
     name. etcd checks plain HTTP only; here TLS connections are checked too.
     """
-    host = next((value for name, value in request.headers if name == b"host"), b"").decode("latin-1")
-    if _hostname(host) in hosts:
-        return None
-    return plain_error(
-        HTTPStatus.MISDIRECTED_REQUEST, "the Host header names a host that --host-whitelist does not allow"
-    )
+    if "*" in hosts:
+        return True
+    host = next((value for name, value in request.headers if name == b"host"), b"").decode("latin-1").lower()
+    return _hostname(host) in hosts
 
 
 def _hostname(host: str) -> str:
     """The host of a Host header, without port and brackets."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+    return host.partition(":")[0]
