@@ -15,12 +15,14 @@ from brain.json_gateway.fakes import FakeExchange
 from wharf.brain.api.guard import Guard
 from wharf.brain.auth.shapes import ROOT
 from wharf.brain.errors import FutureRevision, Stopped
+from wharf.brain.json_gateway.bodies import BodyLimits
 from wharf.brain.json_gateway.call import THREAD_BYTES
 from wharf.brain.json_gateway.gateway import JsonGateway
 from wharf.brain.json_gateway.routes import ROUTES
 from wharf.wire.rpc import Call, Kind, Method, Peer, PeerCertificate
 
 RECEIVE_MAX = 2 * 1024 * 1024
+LIMITS = BodyLimits(RECEIVE_MAX, 128)
 JSON = ((b"content-type", b"application/json"),)
 TOO_LARGE = f"grpc: received message larger than max ({RECEIVE_MAX + 5} vs. {RECEIVE_MAX})"
 METADATA_TOKEN = b"grpc-metadata-token"
@@ -35,7 +37,7 @@ class Json:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.gateway = JsonGateway(server.api.methods, RECEIVE_MAX)
+        self.gateway = JsonGateway(server.api.methods, LIMITS)
 
     def begin(self, path: str, body: Any = None, **more: Any) -> FakeExchange:
         exchange = FakeExchange("/v3/" + path, body, **more)
@@ -323,7 +325,7 @@ def test_a_handler_that_fails_is_answered_for() -> None:
         def fail(data: bytes, call: Call) -> None:
             raise LookupError("a secret")
 
-        gateway = JsonGateway([Method("/etcdserverpb.KV/Range", Kind.UNARY, fail)], RECEIVE_MAX)
+        gateway = JsonGateway([Method("/etcdserverpb.KV/Range", Kind.UNARY, fail)], LIMITS)
         exchange = FakeExchange("/v3/kv/range", {})
         gateway.serve(exchange)
         assert (exchange.status, b"secret" in exchange.body) == (500, False)
@@ -392,7 +394,7 @@ def test_a_client_certificate_names_the_caller() -> None:
         await enable(client)
         api = client.server.api
         guard = Guard(client.server.node, api.auth, api.tokens.uses, by_certificate=True)
-        client.gateway = JsonGateway(guard.methods(api.handlers), RECEIVE_MAX)
+        client.gateway = JsonGateway(guard.methods(api.handlers), LIMITS)
         for name, status in (("u", 200), ("other", 403)):
             peer = Peer("127.0.0.1:1", PeerCertificate(name, (), (), b""))
             assert (await client.ask("kv/put", {"key": text(b"mine")}, peer=peer))[0] == status
@@ -410,7 +412,7 @@ def test_the_metadata_of_a_call_is_what_grpc_clients_send() -> None:
         call.reply(b"")
 
     async def scenario() -> None:
-        gateway = JsonGateway([Method("/etcdserverpb.KV/Range", Kind.UNARY, keep)], RECEIVE_MAX)
+        gateway = JsonGateway([Method("/etcdserverpb.KV/Range", Kind.UNARY, keep)], LIMITS)
         headers = (
             (b"authorization", b"t"),
             (b"grpc-metadata-hasleader", b"true"),
@@ -435,7 +437,7 @@ def test_an_answer_that_is_no_message_ends_the_call(answer: bytes) -> None:
         def say(data: bytes, call: Call) -> None:
             call.reply(answer)
 
-        gateway = JsonGateway([Method("/etcdserverpb.KV/Range", Kind.UNARY, say)], RECEIVE_MAX)
+        gateway = JsonGateway([Method("/etcdserverpb.KV/Range", Kind.UNARY, say)], LIMITS)
         exchange = FakeExchange("/v3/kv/range", {})
         gateway.serve(exchange)
         await exchange.ended()

@@ -159,6 +159,30 @@ def test_a_node_by_itself_reports_each_sample_once() -> None:
     run(scenario, "--metrics=extensive")
 
 
+def test_json_calls_are_timed_and_those_with_broken_json_are_counted() -> None:
+    async def scenario(address: str) -> None:
+        async with pooled(port_of(address), "http1") as pool:
+            assert (await ask(pool, "kv/range", {"key": "YQ=="}))[0] == 200
+            assert (await ask(pool, "kv/range", []))[0] == 400
+            labels = 'grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}'
+            assert await metric(pool, "grpc_server_handling_seconds_count{" + labels) == "2"
+            assert await metric(pool, "grpc_server_started_total{" + labels) == "2"
+            assert await metric(pool, 'grpc_server_handled_total{grpc_code="InvalidArgument",' + labels) == "1"
+            assert await metric(pool, "grpc_server_msg_received_total{" + labels) == "1"
+
+    run(scenario, "--metrics=extensive")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_transaction_of_a_million_comparisons_is_refused(protocol: ProtocolName) -> None:
+    async def scenario(address: str) -> None:
+        async with pooled(port_of(address), protocol) as pool:
+            found = await ask(pool, "kv/txn", {"compare": [{}] * 1_000_000})
+            assert found == (400, {"code": 3, "message": "etcdserver: too many operations in txn request"})
+
+    run(scenario)
+
+
 def test_the_paths_can_be_turned_off_as_in_etcd() -> None:
     async def scenario(address: str) -> None:
         async with pooled(port_of(address), "http1") as pool:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Final
 
 from wharf.brain.config import BrainConfig
+from wharf.brain.json_gateway.bodies import BodyLimits
 from wharf.brain.json_gateway.gateway import JsonGateway
 from wharf.brain.metrics import HandlingTimes, rpc_families
 from wharf.brain.pages import allow_hosts, mount_for_hosts
@@ -30,7 +31,8 @@ class WireFront:
     def __init__(self, config: BrainConfig, methods: Sequence[Method], pages: HttpHandler) -> None:
         self._config = config
         times = self._times = HandlingTimes(monotonic) if config.metrics == "extensive" else None
-        self._gateway = JsonGateway(methods, config.receive_max) if config.enable_grpc_gateway else None
+        body_limits = BodyLimits(config.receive_max, config.max_txn_ops)
+        self._gateway = JsonGateway(methods, body_limits, times) if config.enable_grpc_gateway else None
         self._api = GrpcServer(
             {method.path: method for method in methods},
             [client_listener(url, config) for url in config.listen_client_urls],

@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from google.protobuf.message import Message
-from wharf.brain.json_gateway.counts import CallCounts
+from wharf.brain.json_gateway.counts import CallCounts, CallObserver
 from wharf.brain.json_gateway.marshal import render
+from wharf.brain.json_gateway.routes import Route
 from wharf.brain.json_gateway.status import JSON_HEADERS, refusal, stream_error
 from wharf.common.log import get_log
 from wharf.wire.http import HttpExchange, HttpResponse
-from wharf.wire.rpc import Code, Metadata
+from wharf.wire.rpc import Call, Code, Metadata
 
 _log = get_log("brain.json")
 THREAD_BYTES: Final = 32 * 1024  # messages above are turned into JSON on a thread
@@ -34,17 +34,16 @@ class JsonCall:
 
     def __init__(
         self,
-        path: str,
-        response: type[Message],
-        streams: bool,
+        route: Route,
         exchange: HttpExchange,
         metadata: Metadata,
         timeout: float | None,
         counts: CallCounts,
         spawn: Spawn,
+        observer: CallObserver | None = None,
     ) -> None:
         """`timeout`: seconds the client waits; `counts`: of the method; `spawn` runs a coroutine to its end."""
-        self.path = path
+        self.path = route.method
         self.peer = exchange.request.peer
         self.metadata = metadata
         self.done = False
@@ -53,8 +52,8 @@ class JsonCall:
         self.on_half_close: Callable[[], None] | None = None
         self.on_cancel: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
-        self._response = response
-        self._streams = streams
+        self._response = route.response
+        self._streams = route.server_streams
         self._exchange = exchange
         self._counts = counts
         self._spawn = spawn
@@ -64,7 +63,10 @@ class JsonCall:
         self._end: tuple[int, str] | None = None  # what `finish` said while messages waited
         self._arrived: deque[bytes] = deque()
         self._half_closed = self._reading_paused = False
+        self._observer = observer
         counts.started += 1
+        if observer is not None:
+            observer.on_start(cast(Call, self))
         self._timer: asyncio.TimerHandle | None = None
         exchange.on_cancel = self.cancel
         exchange.on_drain = self._drained
@@ -220,6 +222,8 @@ class JsonCall:
     def _close(self, code: int) -> None:
         self.done = True
         self._counts.handled[code if 0 <= code < len(self._counts.handled) else Code.UNKNOWN] += 1
+        if self._observer is not None:
+            self._observer.on_end(cast(Call, self), code)
         self._unsent.clear()
         self._arrived.clear()
         if self._timer is not None:

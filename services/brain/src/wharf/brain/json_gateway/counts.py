@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from wharf.wire.rpc import Code
+from wharf.wire.rpc import Call, Code
+
+
+class CallObserver(Protocol):
+    """Is called at the start and the end of each call, as `GrpcServer` calls `on_start` and `on_end`."""
+
+    def on_start(self, call: Call) -> None: ...
+
+    def on_end(self, call: Call, code: int, /) -> None: ...
 
 
 @dataclass(slots=True)

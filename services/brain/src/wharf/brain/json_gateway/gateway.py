@@ -14,29 +14,27 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final, cast
 
 from wharf.brain.api.service import fail
-from wharf.brain.errors import BrainError
+from wharf.brain.json_gateway.bodies import Bodies, BodyLimits
 from wharf.brain.json_gateway.call import JsonCall
-from wharf.brain.json_gateway.counts import CallCounts
+from wharf.brain.json_gateway.counts import CallCounts, CallObserver
 from wharf.brain.json_gateway.headers import BadHeader, comes_from_page, metadata_of, timeout_of
-from wharf.brain.json_gateway.marshal import JsonError, parse_message, split_values
 from wharf.brain.json_gateway.routes import PREFIX, ROUTES, Route
 from wharf.brain.json_gateway.status import refusal
 from wharf.wire.http import HttpExchange, Mount
-from wharf.wire.rpc import Call, Code, Kind, Method, StreamHandler, UnaryHandler
-
-_BODY_FACTOR: Final = 2  # base64 takes a third more than the bytes, names and quotes come on top
+from wharf.wire.rpc import Call, Code, Kind, Metadata, Method, StreamHandler, UnaryHandler
 
 
 class JsonGateway:
     """See the module. For the loop thread."""
 
-    def __init__(self, methods: Sequence[Method], receive_max: int) -> None:
-        """`receive_max`: bytes of a request message, as for gRPC."""
+    def __init__(self, methods: Sequence[Method], limits: BodyLimits, observer: CallObserver | None = None) -> None:
+        """`observer` is called at the start and the end of each call."""
         self._methods = {method.path: method for method in methods}
-        self._receive_max = receive_max
+        self._observer = observer
+        self._bodies = Bodies(limits, self._spawn)
         self.counts: dict[str, CallCounts] = {}  # by path of a method, of those that were called
         self._tasks: set[asyncio.Task[None]] = set()
-        self.mount: Final = Mount(PREFIX, self.serve, _BODY_FACTOR * receive_max)
+        self.mount: Final = Mount(PREFIX, self.serve, limits.body_max)
 
     async def close(self) -> None:
         """Once nothing is served any more: wait for what still runs."""
@@ -56,47 +54,32 @@ class JsonGateway:
         elif request.method != "POST":
             exchange.respond(refusal(Code.UNIMPLEMENTED, "Method Not Allowed"))
         else:
-            try:
-                metadata, timeout = metadata_of(request.headers), timeout_of(request.headers)
-                messages = self._messages(route, request.body)
-            except (BadHeader, JsonError) as error:
-                exchange.respond(refusal(Code.INVALID_ARGUMENT, str(error)))
-                return
-            except TooLarge as error:
-                exchange.respond(refusal(error.code, error.text))
-                return
-            counts = self.counts.setdefault(route.method, CallCounts(method.kind is Kind.UNARY))
+            self._serve_call(route, method, exchange)
+
+    def _serve_call(self, route: Route, method: Method, exchange: HttpExchange) -> None:
+        wrong = ""
+        metadata: Metadata = ()
+        timeout = None
+        try:
+            metadata, timeout = metadata_of(exchange.request.headers), timeout_of(exchange.request.headers)
+        except BadHeader as error:
+            wrong = str(error)
+        counts = self.counts.setdefault(route.method, CallCounts(method.kind is Kind.UNARY))
+        call = JsonCall(route, exchange, metadata, timeout, counts, self._spawn, self._observer)
+        if wrong:
+            call.finish(Code.INVALID_ARGUMENT, wrong)
+            return
+
+        def begin(messages: list[bytes]) -> None:
             counts.received += len(messages)
-            call = JsonCall(
-                route.method, route.response, route.server_streams, exchange, metadata, timeout, counts, self._spawn
-            )
             _begin(method, cast(Call, call), call, messages)
 
-    def _messages(self, route: Route, body: bytes) -> list[bytes]:
-        """The request messages in a body: one, unless clients may stream. JsonError or TooLarge."""
-        values = split_values(body)
-        if route.client_streams:
-            found = [parse_message(route.request, value) for value in values]
-        else:
-            found = [parse_message(route.request, next(values, {}))]
-        messages = [message.SerializeToString() for message in found]
-        for message in messages:
-            if len(message) > self._receive_max:
-                raise TooLarge(len(message), self._receive_max)
-        return messages
+        self._bodies.read(route, exchange.request, call, begin)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class TooLarge(BrainError):
-    code = Code.RESOURCE_EXHAUSTED
-
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(size, limit)
-        self.text = f"grpc: received message larger than max ({size} vs. {limit})"
 
 
 def _begin(method: Method, call: Call, own: JsonCall, messages: list[bytes]) -> None:
