@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from wharf.cli.embedded.ports import free_port
+from wharf.cli.embedded.start import Start
 from wharf.cli.main import main
 
 
@@ -149,3 +150,12 @@ def test_no_option_is_cut_on_a_narrow_terminal(command: str) -> None:
         env={**os.environ, "COLUMNS": "80"},
     )
     assert "…" not in done.stdout
+
+
+def test_a_relative_folder_of_programs_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Start] = []
+    monkeypatch.setattr("wharf.cli.embedded.start.start", seen.append)
+    (tmp_path / "programs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["up", "--kube-bin", "programs", "--dir", str(tmp_path / "d")]) == 0
+    assert seen[0].kube_bin == tmp_path / "programs"

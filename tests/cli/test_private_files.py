@@ -38,6 +38,10 @@ def open_files(folder: Path) -> dict[str, str]:
     return found
 
 
+def open_directories(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_dir() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+
+
 def wait_for_text(path: Path, text: str, process: subprocess.Popen[bytes]) -> None:
     """Until the file holds `text`; the process must live meanwhile."""
     while not path.exists() or text not in path.read_text():
@@ -94,6 +98,7 @@ def test_brains_own_certificate(tmp_path: Path) -> None:
         assert process.wait(30) == 0
     assert (data / "fixtures" / "client" / "key.pem").exists()
     assert open_files(tmp_path) == {}
+    assert open_directories(tmp_path) == []
 
 
 def test_logs_of_both_services(tmp_path: Path) -> None:

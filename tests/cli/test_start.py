@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from wharf.cli.embedded import start as module
 from wharf.cli.embedded.identity import Identity
 from wharf.cli.embedded.layout import Layout
@@ -17,6 +18,7 @@ from wharf.cli.embedded.state import PartState, SystemState
 from wharf.cli.embedded.system import BINARIES, Binary
 from wharf.cli.errors import CommandError
 from wharf.cli.kube.build import BuildError
+from wharf.gateway.api.parse import API_VERSION
 
 
 def umask() -> int:
@@ -118,3 +120,21 @@ def test_flags_that_find_a_system_again_are_quoted(tmp_path: Path, monkeypatch: 
     assert Layout(tmp_path / "my system").flags == f" --dir '{tmp_path}/my system'"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert Layout(tmp_path / "wharf").flags == ""
+
+
+def test_a_document_that_claims_the_system_s_own_address_is_refused_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_binaries", lambda *_: {name: Binary(tmp_path / name, "v1") for name in BINARIES})
+    layout = Layout(tmp_path / "system")
+    layout.make()
+    other = {
+        "apiVersion": API_VERSION,
+        "kind": "UpstreamCluster",
+        "metadata": {"name": "prod-a"},
+        "spec": {"addresses": ["127.0.0.1"], "servers": [{"url": "https://127.0.0.1:1"}]},
+    }
+    (layout.clusters / "extra.yaml").write_text(yaml.safe_dump(other))
+    free = Ports(**dict.fromkeys(Ports.__dataclass_fields__, 0))
+    with pytest.raises(CommandError, match=r"extra.yaml: 127.0.0.1 belongs to UpstreamCluster wharf; give it another"):
+        start(Start(layout, free, None, None, False))

@@ -31,6 +31,7 @@ def test_password_is_hidden(text: str, shown: str) -> None:
         "lmdb:///a/b@c",
         "https://me@host/x",
         "http://h/a:b@c",
+        "clients cannot reach http://0.0.0.0:28561, which is a wildcard",
         "",
     ],
 )

@@ -71,6 +71,7 @@ def up(  # noqa: PLR0913, PLR0917 one parameter per flag
             help="Folder with kube-apiserver, kube-controller-manager, kube-scheduler and kubectl to use.",
             exists=True,
             file_okay=False,
+            resolve_path=True,
         ),
     ] = None,
     port: Annotated[int, _port("kube-apiserver itself.")] = DEFAULT_PORTS.apiserver,

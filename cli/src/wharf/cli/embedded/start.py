@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from wharf.cli.embedded import events, identity, state
 from wharf.cli.embedded.events import Event
-from wharf.cli.embedded.inspect import inspect
+from wharf.cli.embedded.gateway import CLUSTER
+from wharf.cli.embedded.inspect import OK, inspect
 from wharf.cli.embedded.layout import Layout
 from wharf.cli.embedded.plan import Part
 from wharf.cli.embedded.ports import APISERVER, Ports, conflicts
@@ -28,6 +29,7 @@ from wharf.cli.kube.recipes import recipe, version_in
 from wharf.cli.kube.toolchain import GoMissingError
 from wharf.cli.kube.wrapper import ReleaseError
 from wharf.cli.view import Progress, Terminal, next_steps, print_report, print_up, results
+from wharf.gateway.commands.check import claims_lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def start(asked: Start) -> None:
     # inherit this.
     os.umask(0o077)
     parts = build(layout, ports, binaries)
+    if lost := claims_lost(layout.clusters, CLUSTER):
+        raise CommandError("\n".join(f"{line}; give it another name or address there" for line in lost))
     at_hand = str(binaries["kubectl"].path)
     kubectl = "kubectl" if shutil.which("kubectl") == at_hand else at_hand
     view = _View(parts, next_steps(layout.kubeconfig, kubectl, layout.flags), asked.detach, progress)
@@ -108,7 +112,10 @@ def _claim(asked: Start) -> bool:
             console.print("[bold green]wharf is up already[/]")
             print_report(console, report, layout.flags)
             return False
-        running = f"a system is running in {layout.root} already" + "".join(f"; {one}" for one in differs)
+        unwell = (
+            [] if report is None else [f"{one.part.name}: {one.health}" for one in report.parts if one.health != OK]
+        )
+        running = f"a system is running in {layout.root} already" + "".join(f"; {one}" for one in (*unwell, *differs))
         raise CommandError(f"{running}; `wharf status{layout.flags}` shows it, `wharf down{layout.flags}` ends it")
     left = [part for part in system.parts if identity.is_alive(part.who)] if system is not None else []
     if left:

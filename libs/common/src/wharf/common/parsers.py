@@ -186,10 +186,13 @@ def parse_url(text: str, schemes: Sequence[str] = ()) -> Url:
         raise BadValue("is not a URL")
     try:
         parts = urlsplit(text)
-        port = parts.port
         host = parts.hostname or ""
     except ValueError:
         raise BadValue("is not a URL") from None
+    try:
+        port = parts.port
+    except ValueError:
+        raise BadValue("has a port that is no number from 0 to 65535") from None
     if not parts.scheme or "://" not in text:
         raise BadValue("has no scheme")
     if schemes and parts.scheme not in schemes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import BinaryIO, Final
 
 PRIVATE: Final = 0o600
@@ -18,6 +19,13 @@ def create_private(path: str | os.PathLike[str], *, replace: bool = False) -> Bi
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     return os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def make_private_directory(path: Path) -> None:
+    """The directory and every missing one above it, with mode 0700; those that are there stay as they are. OSError."""
+    if not path.is_dir():
+        make_private_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:

@@ -12,6 +12,7 @@ from typing import Final
 HIDDEN: Final = "***"
 _URL: Final = re.compile(r"(?<=://)\S+")
 _DELIMITERS: Final = frozenset("/?#[]@")
+_PUNCTUATION: Final = ",;.)'\""  # after a URL in a sentence
 _AUTHORITY: Final = re.compile(r"[^/?#]*")
 _PARAMETER: Final = re.compile(r"((?:^|[?&\s])\w*(?:password|passwd|secret|token)=)[^&\s]+", re.IGNORECASE)
 
@@ -54,6 +55,6 @@ def _hide(rest: str) -> str:
 def _hide_without_at(rest: str) -> str:
     """A word after a colon that is no port may be a password whose `@` is missing."""
     authority = _AUTHORITY.match(rest)
-    name, colon, port = (authority[0] if authority else "").rpartition(":")
+    name, colon, port = (authority[0] if authority else "").rstrip(_PUNCTUATION).rpartition(":")
     suspicious = colon and port and not port.isdigit() and not port.endswith("]") and port != HIDDEN
     return f"{name}:{HIDDEN}" if suspicious else rest

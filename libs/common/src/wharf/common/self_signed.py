@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from wharf.common.private_files import create_private
+from wharf.common.private_files import create_private, make_private_directory
 
 _CLOCK_SKEW: Final = timedelta(minutes=5)  # of a client whose clock is behind
 _RENEW_SHARE: Final = 0.1  # of its validity that a certificate has left when it is renewed
@@ -68,7 +68,7 @@ class KeptCertificate:
         now = datetime.now(UTC) if now is None else now
         if self._usable(now):
             return False
-        self.cert_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(self.cert_file.parent)
         pair = make_self_signed(self._hosts, self._common_name, self._validity, now)
         _write_private(self.key_file, pair.key)
         _write_private(self.cert_file, pair.certificate)

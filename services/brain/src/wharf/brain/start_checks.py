@@ -6,6 +6,7 @@ Each mistake ends as a ConfigError with the flag, the value, the cause and the r
 from __future__ import annotations
 
 import socket
+import ssl
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,8 @@ def check_start(config: BrainConfig) -> None:
         raise error
     if config.cert_file is not None:
         check_certificate(config)
+    if config.trusted_ca_file is not None:
+        _check_client_ca(config.trusted_ca_file)
 
 
 def check_certificate(config: BrainConfig) -> None:
@@ -43,6 +46,13 @@ def check_certificate(config: BrainConfig) -> None:
         raise ConfigError(
             f"--cert-file, --key-file, --trusted-ca-file: {error}; give a PEM certificate with the key it was made for"
         ) from error
+
+
+def _check_client_ca(path: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--trusted-ca-file: {path}: {error}; give PEM certificates of authorities") from error
 
 
 def kept_certificate(config: BrainConfig) -> KeptCertificate | None:

@@ -37,6 +37,8 @@ def find_command(argv: Sequence[str]) -> tuple[Command, Sequence[str]] | None:
         return None
     if argv[0] == "help" or (any(name.startswith(f"{argv[0]} ") for name in COMMANDS) and _HELP & {*argv[1:2]}):
         return _show_overview, ()
+    if argv[0] == "snapshot" and argv[1:2] and argv[1] in COMMANDS:
+        raise ConfigError(f"unknown command 'snapshot {argv[1]}'; did you mean {argv[1]!r}?")
     begun = [name for name in COMMANDS if name.startswith(f"{argv[0]} ")]
     close = begun or difflib.get_close_matches(argv[0], COMMANDS, 1, 0.4)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from wharf.brain.commands.running import CommandFailed, check_login_flags, load_checked, run, shown
+from wharf.brain.commands.running import CommandFailed, check_login_flags, check_tls_files, load_checked, run, shown
 from wharf.brain.engine import open_engine
 from wharf.brain.engine.url import ENGINE_URL
 from wharf.common.config import Loaded, Schema, option
@@ -97,9 +97,12 @@ def _save(loaded: Loaded[SaveOptions]) -> str:
     """Receive the copy beside its final name, check its digest, and only then give it the name."""
     import grpc  # noqa: PLC0415 only this command needs it
 
-    target = Path(loaded.arguments[0])
+    options, target = loaded.config, Path(loaded.arguments[0])
+    check_tls_files("", options.cacert, options.cert, options.key)
     if target.exists():
         raise CommandFailed(f"{target} exists already")
+    if not target.parent.is_dir():
+        raise CommandFailed(f"{target.parent} is not a directory; name a file in one that this user may write")
     part = target.with_name(target.name + ".part")
     try:
         with create_private(part, replace=True) as file:
@@ -107,7 +110,7 @@ def _save(loaded: Loaded[SaveOptions]) -> str:
             os.fsync(file.fileno())
         part.rename(target)
     except grpc.RpcError as error:
-        raise CommandFailed(f"{loaded.config.endpoint}: {_status_text(error)}") from error
+        raise CommandFailed(f"{loaded.config.endpoint}: {_status_text(error, loaded.config)}") from error
     finally:
         part.unlink(missing_ok=True)
     return f"{target}: {size} bytes, checked"
@@ -162,8 +165,14 @@ def _dial(options: SaveOptions) -> grpc.Channel:
     return grpc.secure_channel(options.endpoint.authority, grpc.ssl_channel_credentials(ca, key, cert), limits)
 
 
-def _status_text(error: grpc.RpcError) -> str:
+def _status_text(error: grpc.RpcError, options: SaveOptions) -> str:
+    import grpc  # noqa: PLC0415 as above
+
     text = error.details() or error.code().name if hasattr(error, "details") else str(error)
+    if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE:
+        if options.endpoint.scheme == "https":
+            return f"{text}: is it running, does it speak TLS, and are --cacert, --cert and --key those it wants?"
+        return f"{text}: is it running, and does it speak TLS (then --endpoint begins with https://)?"
     if "user name is empty" in text:
         return f"{text}; give --user and --password-file of a user with the root role"
     return text

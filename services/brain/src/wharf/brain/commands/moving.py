@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wharf.brain.commands.running import CommandFailed, check_login_flags, interruptible, load_checked, run, shown
+from wharf.brain.commands.running import (
+    CommandFailed,
+    check_login_flags,
+    check_tls_files,
+    interruptible,
+    load_checked,
+    run,
+    shown,
+)
 from wharf.brain.engine.url import ENGINE_URL
 from wharf.common.config import Schema, option
 from wharf.common.parsers import BOOLEAN, DURATION, FILE, PATH, STRING, Url, integer, urls
@@ -131,6 +139,7 @@ _EXPORT: Final = Schema(
 def import_(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     def work() -> str:
         config = load_checked(_IMPORT, argv, environment).config
+        check_tls_files("", config.cacert, config.cert, config.key)
         return _migrate(
             lambda view, stop: _import(config, view, stop),
             "interrupted: the import is unfinished; give the same command again, or remove the target",
@@ -142,6 +151,8 @@ def import_(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 def export(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     def work() -> str:
         config = load_checked(_EXPORT, argv, environment).config
+        check_tls_files("", config.cacert, config.cert, config.key)
+        check_tls_files("to-", config.to_cacert, config.to_cert, config.to_key)
         return _migrate(
             lambda view, stop: _export(config, view, stop),
             "interrupted: the target holds an unfinished copy; begin anew with --force",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wharf.brain.api.members import member_id_of
-from wharf.brain.commands.running import CommandFailed, load_checked, run
+from wharf.brain.commands.running import CommandFailed, check_tls_files, load_checked, run
 from wharf.common.config import Loaded, Schema, option
 from wharf.common.parsers import DURATION, FILE, STRING, Url, url
 
@@ -49,6 +49,7 @@ def _step_down(loaded: Loaded[StepDownOptions]) -> str:
     from wharf.common.pb.control import control_pb2_grpc as stubs  # noqa: PLC0415
 
     options = loaded.config
+    check_tls_files("", options.cacert, options.cert, options.key)
     try:
         with _dial(options) as channel:
             stub = stubs.ControlStub(channel)

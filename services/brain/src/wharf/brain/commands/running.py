@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from wharf.brain.engine.base import EngineError
-from wharf.common.config import Config, Loaded, Schema, check_files, load, show_traceback
+from wharf.common.config import Config, ConfigError, Loaded, Schema, check_files, load, show_traceback
 from wharf.common.redact import hide_password
 
 C = TypeVar("C", bound=Config)
@@ -35,6 +37,7 @@ def shown(engine: str) -> str:
 
 def run(work: Callable[[], str]) -> int:
     """Do the work and print what it returns; the exit code. ConfigError and HelpRequested pass."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's core logs about a refused handshake helps no reader
     try:
         sys.stdout.write(work() + "\n")
     except CommandFailed as error:
@@ -53,6 +56,24 @@ def load_checked(schema: Schema[C], argv: Sequence[str], environment: Mapping[st
     loaded = load(schema, argv, environment)
     check_files(schema, loaded.config)
     return loaded
+
+
+def check_tls_files(prefix: str, cacert: Path | None, cert: Path | None, key: Path | None) -> None:
+    """ConfigError for PEM files that cannot be used: gRPC would only say that a handshake failed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if cacert is not None:
+            context.load_verify_locations(cacert)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--{prefix}cacert: {cacert}: {error}; give PEM certificates of authorities") from error
+    try:
+        if cert is not None:
+            context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"--{prefix}cert, --{prefix}key: cannot load {cert} with {key}: {error}; give a PEM certificate with the "
+            "unencrypted key it was made for"
+        ) from error
 
 
 def check_login_flags(prefix: str, user: str, password_file: Path | None, cert: Path | None, key: Path | None) -> None:

@@ -83,6 +83,18 @@ class _Check:
             self.problems.append(f"{file.label}: Secret {'/'.join(place)}: {error}")
 
 
+def claims_lost(directory: Path, name: str) -> list[str]:
+    """What the cluster `name` of a watched directory may not serve because another document there claims it."""
+    check = _Check()
+    for file in read_files([str(directory)], []):
+        check.read(file)
+    return [
+        f"{check.clusters[conflict.owner][0].label}: {conflict.claim} belongs to UpstreamCluster {name}"
+        for conflict in check_set(cluster for _, cluster in check.clusters.values())
+        if conflict.cluster == name
+    ]
+
+
 def run(argv: Sequence[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser("wharf gateway check", description="Says what is wrong with UpstreamClusters.")
