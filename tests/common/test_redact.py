@@ -17,6 +17,8 @@ from wharf.common.redact import hide_password, hide_password_in_value
         ("postgresql://h/db?password=abc&x=1", "postgresql://h/db?password=***&x=1"),
         ("postgresql://h/db?sslpassword=abc", "postgresql://h/db?sslpassword=***"),
         ("us/er:pw@h is no URL", "us/er:pw@h is no URL"),
+        ("nats://u:hun,ter2", "nats://u:***"),
+        ("postgresql://u@h:hunter2@x", "postgresql://***@x"),
     ],
 )
 def test_password_is_hidden(text: str, shown: str) -> None:
@@ -31,6 +33,7 @@ def test_password_is_hidden(text: str, shown: str) -> None:
         "lmdb:///a/b@c",
         "https://me@host/x",
         "http://h/a:b@c",
+        "nats://h1:4222,h2:4222",
         "clients cannot reach http://0.0.0.0:28561, which is a wildcard",
         "",
     ],
@@ -53,6 +56,11 @@ def test_no_password_survives(password: str) -> None:
     [
         ("redis://:pa ss\tword@host", "redis://:***@host"),
         ("redis://us/er:pw@host", "redis://***@host"),
+        ("u:hunter2@h:4222", "***"),
+        ("redis:u:hunter2@h", "***"),
+        ("host=h password = hunter2", "***"),
+        ("nats://u:hunter2:4222", "nats://u:***"),
+        ("postgresql://h/d?password=hun&ter2=1", "postgresql://h/d?password=***"),
         ("plain text", "plain text"),
     ],
 )

@@ -59,3 +59,13 @@ def test_certificate_of_other_hosts_or_another_key_is_replaced(tmp_path: Path) -
     other.cert_file.write_bytes(b"damaged")
     assert other.ensure(NOW)
     assert not other.ensure(NOW)
+
+
+def test_international_names_are_encoded(tmp_path: Path) -> None:
+    found = kept(tmp_path, ("ex\u00e4mple.org",))
+    assert found.ensure(NOW)
+    assert not found.ensure(NOW)
+    names = x509.load_pem_x509_certificate(found.cert_file.read_bytes()).extensions
+    assert names.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName) == [
+        "xn--exmple-cua.org"
+    ]

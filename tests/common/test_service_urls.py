@@ -33,8 +33,10 @@ def test_accepted(parser: Parser[str], text: str) -> None:
         (REDIS_URL, "redis://redis/0?ssl_ca_cert=f", "unknown parameter 'ssl_ca_cert'; did you mean 'ssl_ca_certs'"),
         (REDIS_URL, "rediss://redis/0?ssl_cert_reqs=maybe", "not one of required, optional, none"),
         (REDIS_URL, "redis://redis/0?ssl", "a query that is not name=value"),
-        (NATS_URL, "http://nats", "starts with nats:// or tls://"),
-        (NATS_URL, "nats://nats:port", "'nats:port' is not HOST:PORT"),
+        (NATS_URL, "http://nats", "not a list of NATS servers"),
+        (NATS_URL, "nats://nats:port", "not a list of NATS servers"),
+        (NATS_URL, "nats://u:hun,ter2@h:1", "percent-encode a ','"),
+        (NATS_URL, "nats://u:p@h:1,u2:hun#ter2@h2", "unescaped '#'"),
         (OTLP_ENDPOINT, "ftp://collector", "scheme 'ftp'"),
     ],
 )

@@ -14,6 +14,9 @@ from wharf.common.parsers import BadValue
         "memory:",
         "lmdb:///var/lib/brain",
         "postgresql:///db?host=/run",
+        "postgresql://?host=/run&dbname=x",
+        "postgresql://h:/db?options=-c%20statement_timeout%3D5s&lock_timeout=1&client_encoding=utf8",
+        "postgresql://u:p@h1,h2:/db?user=me@srv",
         "postgres://u:p%40ss@a:1,[::1]:2/wharf?sslmode=verify-full&sslrootcert=/ca&target_session_attrs=any",
     ],
 )
@@ -24,11 +27,13 @@ def test_accepted(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("mysql://db", "unknown scheme 'mysql'"),
+        ("mysql://db", "unknown scheme"),
+        ("postgresql://h/db?password=hun&ter2=1", "has an unknown parameter$"),
+        ("postgresql://h/db?connect_timeout=3", "'connect_timeout', which is libpq's"),
         ("/var/lib/brain", "no scheme"),
         ("lmdb://", "names no directory"),
         ("postgresql://", "names no host"),
-        ("postgresql://a:1,b:port/db", "not a URL"),
+        ("postgresql://a:1,b:port/db", "a port that is no number"),
         ("postgresql://db/w?sslmode=verify-ful", "sslmode='verify-ful', which is not one of disable"),
         ("postgresql://db/w?sslrootcerts=/ca", "unknown parameter 'sslrootcerts'; did you mean 'sslrootcert'"),
     ],

@@ -169,9 +169,11 @@ class Url:
 def check_login(text: str) -> None:
     """BadValue if the user or password of a URL holds a character that must be percent-encoded (RFC 3986, 3.2.1).
 
-    Everything before the last `@` is taken for the login; a path that holds `@` must therefore spell it %40.
+    An `@` after the authority (in a path or a query) is no sign of a login if the authority has one, or has no colon.
     """
-    login, at, _ = text.partition("://")[2].rpartition("@")
+    rest = text.partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    login, at, _ = (authority if "@" in authority or ":" not in authority else rest).rpartition("@")
     found = next((c for c in login if c in "/?#[]@" or c <= " "), "") if at else ""
     if found:
         raise BadValue(

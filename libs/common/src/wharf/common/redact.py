@@ -12,8 +12,10 @@ from typing import Final
 HIDDEN: Final = "***"
 _URL: Final = re.compile(r"(?<=://)\S+")
 _DELIMITERS: Final = frozenset("/?#[]@")
+_PATH: Final = frozenset("/?#")
 _PUNCTUATION: Final = ",;.)'\""  # after a URL in a sentence
 _AUTHORITY: Final = re.compile(r"[^/?#]*")
+_TO_THE_END: Final = re.compile(r"(password=).*", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r"((?:^|[?&\s])\w*(?:password|passwd|secret|token)=)[^&\s]+", re.IGNORECASE)
 
 
@@ -29,17 +31,17 @@ def hide_password(text: str) -> str:
 
 
 def hide_password_in_value(text: str) -> str:
-    """As `hide_password`, for a text that is one value as a whole and may be no URL at all.
+    """As `hide_password`, for a value that was refused: it may be no URL at all, and any part of it a password.
 
-    White space in it may be part of a password, and so may a colon that follows a delimiter.
+    White space in it may be part of a password, and so may a colon after a delimiter and what follows a parameter.
     """
     scheme, separator, rest = "".join(text.split()).partition("://")
     if not separator:
-        return hide_password(text)
+        return HIDDEN if "@" in text or "password" in text.lower() else text
     login, at, host = rest.rpartition("@")
     if at and ":" in login and not _DELIMITERS.isdisjoint(login.partition(":")[0]):
         return f"{scheme}://{HIDDEN}@{host}"
-    return hide_password(f"{scheme}://{rest}")
+    return _TO_THE_END.sub(rf"\g<1>{HIDDEN}", hide_password(f"{scheme}://{rest}"))
 
 
 def _hide(rest: str) -> str:
@@ -48,13 +50,17 @@ def _hide(rest: str) -> str:
     if not at:
         return _hide_without_at(rest)
     user, colon, _ = login.partition(":")
-    # A delimiter before the first colon ends the authority: the `@` belongs to a path or a query.
-    return f"{user}:{HIDDEN}@{host}" if colon and _DELIMITERS.isdisjoint(user) else rest
+    # A slash, a question mark or a hash before the first colon ends the authority: the `@` belongs to what follows.
+    if not colon or not _PATH.isdisjoint(user):
+        return rest
+    return f"{user}:{HIDDEN}@{host}" if _DELIMITERS.isdisjoint(user) else f"{HIDDEN}@{host}"
 
 
 def _hide_without_at(rest: str) -> str:
-    """A word after a colon that is no port may be a password whose `@` is missing."""
+    """What follows a colon and is no port may be a password whose `@` is missing."""
     authority = _AUTHORITY.match(rest)
-    name, colon, port = (authority[0] if authority else "").rstrip(_PUNCTUATION).rpartition(":")
-    suspicious = colon and port and not port.isdigit() and not port.endswith("]") and port != HIDDEN
-    return f"{name}:{HIDDEN}" if suspicious else rest
+    for host in (authority[0] if authority else "").rstrip(_PUNCTUATION).split(","):
+        name, colon, port = host.partition("]")[2].partition(":") if host.startswith("[") else host.partition(":")
+        if colon and port and not port.isdigit() and port != HIDDEN:
+            return f"{name}:{HIDDEN}"
+    return rest

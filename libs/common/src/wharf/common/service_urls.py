@@ -27,21 +27,29 @@ _REDIS_PARAMETERS: Final[Mapping[str, Collection[str]]] = {
 }
 
 
-def check_parameters(query: str, known: Mapping[str, Collection[str]]) -> None:
-    """Check a URL's query. `known`: name → allowed values, none given: any.
+def check_parameters(query: str, known: Mapping[str, Collection[str]], *, settings: bool = False) -> None:
+    """Check a URL's query. `known`: name → allowed values, none given: any. `settings`: other names are allowed, unless
+    they are nearly a known one.
 
-    BadValue names an unknown parameter or a value that is not allowed.
+    BadValue names an unknown parameter or a value that is not allowed; nothing that may be part of a password.
     """
     try:
-        found = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        found = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
         raise BadValue("has a query that is not name=value&name=value") from None
-    for name, value in found.items():
+    secret = False  # what follows a password may be the rest of it, after an unescaped &
+    for name, value in found:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            raise BadValue(f"has an unknown parameter {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-        if known[name] and value not in known[name]:
-            raise BadValue(f"has {name}={value!r}, which is not one of {', '.join(known[name])}")
+            close = difflib.get_close_matches(name, known, 1, 0.8 if settings else 0.6)
+            shown = "" if secret else f" {name!r}"
+            if close:
+                raise BadValue(f"has an unknown parameter{shown}; did you mean {close[0]!r}?")
+            if not settings or secret:
+                raise BadValue(f"has an unknown parameter{shown}")
+        elif known[name] and value not in known[name]:
+            shown = "a value" if secret else repr(value)
+            raise BadValue(f"has {name}={shown}, which is not one of {', '.join(known[name])}")
+        secret = secret or "password" in name
 
 
 def files_in(text: str, names: Sequence[str]) -> tuple[Path, ...]:
@@ -65,11 +73,11 @@ def _nats(text: str) -> str:
     if not text:
         return text
     for part in text.split(","):
-        check_login(part if "://" in part else f"//{part}")
+        check_login(part if "://" in part else f"nats://{part}")
     try:
         parse_servers(text)
-    except ValueError as wrong:
-        raise BadValue(f"cannot be used: {wrong}") from None
+    except ValueError:
+        raise BadValue("is not a list of NATS servers; percent-encode a ',' in a password as %2C") from None
     return text
 
 

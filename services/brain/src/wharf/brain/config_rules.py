@@ -80,7 +80,7 @@ def _check_peers(config: BrainConfig) -> None:
         if _names_every_address(url) or not url.port:
             flag = "initial-advertise-peer-urls" if config.initial_advertise_peer_urls else "listen-peer-urls"
             raise ValueError(
-                f"--{flag}: other nodes cannot reach {url.text}; give --initial-advertise-peer-urls with an address or "
+                f"--{flag}: other nodes cannot reach {url}; give --initial-advertise-peer-urls with an address or "
                 "a name of this machine and the port"
             )
     if schemes == {"http"} and config.peer_client_cert_auth:
@@ -141,7 +141,7 @@ def _check_client_certificates(config: BrainConfig) -> None:
 
 def exposed(found: Sequence[Url]) -> tuple[str, ...]:
     """Those of these listen URLs that are plain and can be reached from other machines."""
-    return tuple(url.text for url in found if url.scheme == "http" and not is_loopback(url))
+    return tuple(str(url) for url in found if url.scheme == "http" and not is_loopback(url))
 
 
 def _names_every_address(url: Url) -> bool:
@@ -154,7 +154,7 @@ def _names_every_address(url: Url) -> bool:
 
 def address_warnings(config: BrainConfig) -> Iterator[str]:
     """One sentence for each address that others are told and that many of them cannot reach."""
-    told = [url.text for url in config.advertise_client_urls or config.listen_client_urls if _names_every_address(url)]
+    told = [str(url) for url in config.advertise_client_urls or config.listen_client_urls if _names_every_address(url)]
     if told:
         yield (
             f"clients that list members are told {', '.join(told)}, which they cannot reach: give "
