@@ -55,25 +55,22 @@ class Node:
 
 
 class SlowReading:
-    """Bodies above `THREAD_BYTES` are read only once the test says so."""
+    """Each body above `THREAD_BYTES` is read only once the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._loop = asyncio.get_running_loop()
-        self._may = threading.Semaphore(0)
         self._read = split_values
-        self.begun: asyncio.Queue[int] = asyncio.Queue()
+        self.begun: asyncio.Queue[threading.Event] = asyncio.Queue()  # of each body: set, it is read
         self.threads: set[int] = set()
         monkeypatch.setattr(bodies, "split_values", self._slowly)
 
     def _slowly(self, body: bytes) -> Iterator[Any]:
         if len(body) > THREAD_BYTES:
             self.threads.add(threading.get_ident())
-            self._loop.call_soon_threadsafe(self.begun.put_nowait, len(body))
-            assert self._may.acquire(timeout=60)
+            may = threading.Event()
+            self._loop.call_soon_threadsafe(self.begun.put_nowait, may)
+            assert may.wait(60)
         return self._read(body)
-
-    def allow(self, count: int = 1) -> None:
-        self._may.release(count)
 
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -148,10 +145,10 @@ def test_other_calls_are_served_while_a_large_body_is_read(monkeypatch: pytest.M
     async def scenario() -> None:
         node, reading = Node(), SlowReading(monkeypatch)
         large = node.begin("kv/range", LARGE)
-        await reading.begun.get()
+        may_read = await reading.begun.get()
         assert (await node.ask("kv/range", {"key": "YQ=="}))[0] == 200
         assert not large.done
-        reading.allow()
+        may_read.set()
         await large.ended()
         assert large.status == 200
         message = rpc.RangeRequest(key=bytes(2 * THREAD_BYTES * 3 // 4)).SerializeToString()
@@ -165,16 +162,19 @@ def test_one_large_body_is_read_at_a_time_per_connection(monkeypatch: pytest.Mon
     async def scenario() -> None:
         node, reading = Node(), SlowReading(monkeypatch)
         mine = [node.begin("kv/range", LARGE) for _ in range(3)]
-        await reading.begun.get()
+        may_read = [await reading.begun.get()]
         other = node.begin("kv/range", LARGE, BOB)
-        await reading.begun.get()
+        may_read.append(await reading.begun.get())
         assert reading.begun.empty()
-        reading.allow(2)
+        may_read[0].set()
         await mine[0].ended()
+        may_read.append(await reading.begun.get())
+        assert reading.begun.empty()
+        for event in may_read:
+            event.set()
         await other.ended()
-        await reading.begun.get()
-        assert not mine[2].done
-        reading.allow(2)
+        await mine[1].ended()
+        (await reading.begun.get()).set()
         await mine[2].ended()
         assert [exchange.status for exchange in (*mine, other)] == [200] * 4
 
@@ -191,10 +191,14 @@ def test_bodies_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) 
         waiting = [node.begin("kv/range", LARGE, peer) for peer in (ALICE, BOB)]
         assert await node.ask("kv/range", LARGE) == (429, {"code": 8, "message": TooManyRequests.text})
         assert (await node.ask("kv/range", {"key": "YQ=="}))[0] == 200
-        reading.allow(3)
+        for _ in waiting:
+            (await reading.begun.get()).set()
         for exchange in waiting:
             await exchange.ended()
-        assert (await node.ask("kv/range", LARGE))[0] == 200
+        last = node.begin("kv/range", LARGE)
+        (await reading.begun.get()).set()
+        await last.ended()
+        assert last.status == 200
 
     play(scenario)
 
@@ -203,14 +207,15 @@ def test_a_client_that_leaves_while_its_body_waits_calls_nothing(monkeypatch: py
     async def scenario() -> None:
         node, reading = Node(), SlowReading(monkeypatch)
         first, second, third = (node.begin("kv/range", LARGE) for _ in range(3))
-        await reading.begun.get()
+        may_read = await reading.begun.get()
         first.cancel()
         second.cancel()
-        reading.allow(2)
+        may_read.set()
+        (await reading.begun.get()).set()  # of the third: the second is not read at all
         await third.ended()
         assert len(node.called) == 1
         await node.gateway.close()
-        assert reading.begun.qsize() == 1  # the second was not read at all
+        assert reading.begun.empty()
 
     play(scenario)
 
