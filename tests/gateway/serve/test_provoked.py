@@ -54,6 +54,7 @@ PROVOKED = {
     "an unauthenticated client": Case(b"/version", refuse(503), anonymous=True),
     "a deadline of an authenticated client": Case(PODS + b"?timeout=1ns", refuse(504)),
     "a version that does not exist yet": Case(PODS + b"?resourceVersion=99999999999", refuse(504)),
+    "a continue token of a version that does not exist yet": Case(PODS + b"?limit=5&continue=eyJydiI6OX0", refuse(504)),
     "a response aborted at the client's deadline": Case(PODS + b"?timeout=1s", abort_after_head),
     "discovery of an aggregated API": Case(b"/apis/metrics.k8s.io/v1beta1", refuse(503)),
     "an aggregated API": Case(b"/apis/metrics.k8s.io/v1beta1/nodes", refuse(503)),
@@ -64,6 +65,7 @@ PROVOKED = {
 OWN = {
     "an authenticated read": Case(b"/version", refuse(503)),
     "no deadline of the client's": Case(PODS, refuse(504)),
+    "no version of the client's": Case(PODS + b"?limit=5", refuse(504)),
     "discovery of a built-in group": Case(b"/apis/apps/v1", refuse(503)),
     "interim responses without end of its own": Case(PODS + b"/b", say_much, protocol="http1"),
 }

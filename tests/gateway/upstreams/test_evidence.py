@@ -96,6 +96,12 @@ def test_an_unauthenticated_client_proves_only_that_there_is_no_connection(statu
         (b"/api/v1/pods?resourceVersion=9999999999", 504, None, NOTHING),  # too large
         (b"/api/v1/pods?resourceVersion=9999999999", 503, None, BAD),
         (b"/api/v1/pods?resourceVersion=9999999999", 0, Fault.TIMEOUT, BAD),
+        (b"/api/v1/pods?limit=5&continue=eyJydiI6OX0", 504, None, NOTHING),  # a token names a version too
+        (b"/api/v1/pods?c%6fntinue=eyJydiI6OX0", 504, None, NOTHING),
+        (b"/api/v1/pods?limit=5&continue=a&resourceVersion=9", 504, None, NOTHING),
+        (b"/api/v1/pods?limit=5&continue=eyJydiI6OX0", 503, None, BAD),
+        (b"/api/v1/pods?limit=5&continue=eyJydiI6OX0", 0, Fault.TIMEOUT, BAD),
+        (b"/api/v1/pods?limit=5", 504, None, BAD),
     ],
 )
 def test_a_deadline_or_version_of_the_clients_choice_proves_nothing(

@@ -17,9 +17,9 @@ healthy kube-apiservers one after the other. Probes and all other requests still
 | other 502, 503, 504; reset, lost, broken HTTP | yes                                                               |
 
 Sources: k8s.io/apiserver 1.36, pkg/endpoints/filters/request_deadline.go and pkg/server/filters/timeout.go (504 or an
-aborted response at the deadline that `timeout` chose), pkg/storage/errors.go (504 for a resourceVersion that does not
-exist yet), pkg/admission/plugin/webhook/errors; k8s.io/kube-aggregator, pkg/apiserver/handler_proxy.go (503 while an
-APIService is not available).
+aborted response at the deadline that `timeout` chose), pkg/storage/errors.go (504 for a version that does not exist
+yet, in resourceVersion or in a continue token), pkg/admission/plugin/webhook/errors; k8s.io/kube-aggregator,
+pkg/apiserver/handler_proxy.go (503 while an APIService is not available).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from wharf.wire.web import Fault
 
 FAILURES: Final = frozenset((502, 503, 504))
 READING: Final = READS | {"options"}  # admission sees none of these
+_VERSIONS: Final = frozenset((b"resourceVersion", b"continue"))  # parameters by which a client chooses a version
 # Served by kube-apiserver itself. Other groups are aggregated, or custom resources with a conversion webhook.
 BUILT_IN_GROUPS: Final = frozenset(
     (
@@ -120,7 +121,8 @@ def _chose_deadline(evidence: Evidence) -> bool:
 
 
 def _chose_version(evidence: Evidence) -> bool:
-    return b"resourceVersion" in query_parameters(evidence.target.partition(b"?")[2])
+    """A continue token names a version too."""
+    return not _VERSIONS.isdisjoint(query_parameters(evidence.target.partition(b"?")[2]))
 
 
 def _sent_body(evidence: Evidence) -> bool:
