@@ -84,14 +84,25 @@ def test_every_process_that_serves_a_cluster_has_one_key_for_a_token(parts: dict
         "import sys; from wharf.gateway.limits.outcome import user_key; from wharf.gateway.user import UNKNOWN;"
         "sys.stdout.write(user_key(UNKNOWN, 'token', bytes.fromhex(sys.argv[1])))"
     )
-    secret = token_secret(UpstreamCluster("a", **parts))
-    assert secret == token_secret(UpstreamCluster("b", **parts))
+    secret = token_secret(UpstreamCluster("a", **parts), b"one instance")
+    assert secret == token_secret(UpstreamCluster("b", **parts), b"another instance")
     other = subprocess.run([sys.executable, "-c", code, secret.hex()], capture_output=True, check=True, text=True)
     assert other.stdout == user_key(UNKNOWN, "token", secret)
-    assert other.stdout != user_key(UNKNOWN, "token", token_secret(UpstreamCluster("a")))
+    assert other.stdout != user_key(UNKNOWN, "token", token_secret(UpstreamCluster("a"), b"one instance"))
     assert b"a key" not in secret
 
 
-def test_without_a_shared_secret_digests_are_of_this_process() -> None:
-    assert token_secret(UpstreamCluster("a")) == token_secret(UpstreamCluster("b"))
-    assert len(token_secret(UpstreamCluster("a"))) == 64
+def test_without_a_secret_of_its_own_the_instances_is_taken() -> None:
+    assert token_secret(UpstreamCluster("a"), b"one instance") == b"one instance"
+
+
+def test_a_new_upstream_key_or_token_changes_no_digest_while_the_serving_key_stays() -> None:
+    def secret(serving: bytes, key: bytes, token: bytes) -> bytes:
+        pair = Serving(Material(b"certificate"), Material(serving))
+        upstream = Upstream(certificate=Material(b"certificate"), key=Material(key), token=Material(token))
+        return token_secret(UpstreamCluster("a", serving=pair, upstream=upstream), b"")
+
+    before = secret(b"1", b"1", b"1")
+    assert secret(b"1", b"2", b"2") == before
+    assert secret(b"2", b"1", b"1") != before
+    assert secret(b"", b"1", b"1") == secret(b"", b"1", b"2") != secret(b"", b"2", b"1")

@@ -15,6 +15,7 @@ import uvloop
 from gateway.serve.kit import until
 from wharf.common.metrics import Family, Sample
 from wharf.common.parsers import urls
+from wharf.gateway.cluster.tokens import SECRET_BYTES
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life import supervisor
 from wharf.gateway.life.stops import HURRY
@@ -60,13 +61,15 @@ class Workers:
 
     def __init__(self) -> None:
         self.started: list[Worker] = []
+        self.secrets: list[bytes] = []
         self.refusals = 0
 
-    def start(self, config: GatewayConfig, worker: int, shares: str, environment: Any) -> Worker:
+    def start(self, config: GatewayConfig, worker: int, shares: str, secret: bytes, environment: Any) -> Worker:
         if self.refusals:
             self.refusals -= 1
             raise OSError("no more processes")
         self.started.append(Worker(worker))
+        self.secrets.append(secret)
         return self.started[-1]
 
 
@@ -126,6 +129,8 @@ def test_a_dead_worker_is_replaced_in_its_place_and_counted(workers: Workers) ->
             workers.started[1].die(-9)
             await until(lambda: len(workers.started) == 3)
             assert workers.started[2].worker == 1
+            assert len(workers.secrets[0]) == SECRET_BYTES
+            assert workers.secrets == workers.secrets[:1] * 3, "all count a token as one client"
             workers.started[2].serve()
             assert made.unready() == ""
             assert made.deaths >= 1

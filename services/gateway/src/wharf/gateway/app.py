@@ -158,6 +158,7 @@ async def _instance(
             AccessLog(access.write, lambda: CLOCK.wall_ns() / 1e9),
             sink=_sink(config, down),
             shares_path=handed.shares if handed is not None else "",
+            secret=handed.secret if handed is not None else None,
             replicas=config.workers,
             reuse_port=handed is not None,
         )

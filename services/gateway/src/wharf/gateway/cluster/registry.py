@@ -7,6 +7,7 @@ is not the certificate's) keeps the version before it, and the others are not he
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +16,7 @@ from wharf.common.trace import Span
 from wharf.gateway.api.shapes import UpstreamCluster
 from wharf.gateway.cluster.names import Claim, Names
 from wharf.gateway.cluster.runtime import ClusterRuntime
+from wharf.gateway.cluster.tokens import SECRET_BYTES
 from wharf.gateway.limits.shares import Shares
 from wharf.gateway.sources.base import ClusterObjects
 from wharf.wire.server_tls import DynamicTls, Identity
@@ -38,10 +40,12 @@ class Registry:
         sink: Callable[[Span], None] | None = None,
         zone: str = "",
         empty: str = "",
+        secret: bytes | None = None,
     ) -> None:
         """`default`: the identity for names of no cluster; `zone`: this instance's.
 
         `empty`: why a configuration without any document is no reason to serve; "" where documents may come later.
+        `secret`: for digests of tokens, the same in all workers of an instance; None: there is only this process.
         """
         self.runtimes: dict[str, ClusterRuntime] = {}
         self.names: Names[ClusterRuntime] = Names(())
@@ -50,6 +54,7 @@ class Registry:
         self.certificates_changed: set[str] = set()  # clusters whose client CA is another now, or gone
         self._tls, self._default, self._on_change = tls, default, on_change
         self._shares, self._sink, self._zone, self._empty = shares, sink, zone, empty
+        self._secret = secrets.token_bytes(SECRET_BYTES) if secret is None else secret
         self.on_gone: Callable[[ClusterRuntime], None] | None = None  # a deleted cluster's grace is over
         self._ending: set[asyncio.Task[None]] = set()
         self._now = asyncio.get_running_loop().time
@@ -120,7 +125,9 @@ class Registry:
         runtime = self.runtimes.get(cluster.name)
         if runtime is None:
             sharing = self._shares.of(cluster.name) if self._shares is not None else None
-            runtime = ClusterRuntime(cluster, self.objects.slices, self._now, sharing, self._sink, self._zone)
+            runtime = ClusterRuntime(
+                cluster, self.objects.slices, self._now, sharing, self._sink, self._zone, secret=self._secret
+            )
             self.runtimes[cluster.name] = runtime
             _log.info("cluster added", cluster=cluster.name, servers=[server.name for server in cluster.servers])
             return

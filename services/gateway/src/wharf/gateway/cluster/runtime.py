@@ -74,13 +74,16 @@ class ClusterRuntime:
         sharing: Sharing | None = None,
         sink: Callable[[Span], None] | None = None,
         zone: str = "",
+        *,
+        secret: bytes,
     ) -> None:
         """TlsError when its certificates cannot be used.
 
         `sink`: where spans go; None: nowhere. `zone`: this instance's, preferred where a policy prefers none.
+        `secret`: of the instance, for digests of tokens.
         """
         self.name = spec.name
-        self.now, self._sink = now, sink
+        self.now, self._sink, self._secret = now, sink, secret
         self._dns: DnsWatch | None = None
         self._dns_task: asyncio.Task[None] | None = None
         self._slices: tuple[Server, ...] = ()
@@ -147,7 +150,7 @@ class ClusterRuntime:
         self.identity = spec.upstream.identity
         self._tokens, self._rights, self.authenticator = version.tokens, version.rights, version.authenticator
         self.own_headers = version.own_headers
-        self.token_secret = token_secret(spec)
+        self.token_secret = token_secret(spec, self._secret)
         self.tracer = version.tracer
         self.log_fields = spec.logging.fields
         self.logs_some = spec.logging.access or any(policy.access_log for policy in spec.policies)

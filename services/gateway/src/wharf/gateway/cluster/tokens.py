@@ -5,14 +5,13 @@ client learns nothing about servers. What counts as evidence: kube-apiserver ans
 401, unless something before authentication answers first: OPTIONS (net/http's `OPTIONS *`, CORS), 400 for a wrong
 `timeout`, 429 and 503 while it stops, 504. So a success of any other method is evidence and no other status is.
 
-Limits and hash keys go by a digest of the token instead, which all processes that serve a cluster must agree about.
+Limits and hash keys go by a digest of the token instead, which all workers of an instance must agree about.
 
 Source: k8s.io/apiserver 1.36, pkg/server/config.go, DefaultBuildHandlerChain. Pure.
 """
 
 from __future__ import annotations
 
-import secrets
 from hashlib import blake2b
 from typing import Final
 
@@ -20,7 +19,7 @@ from wharf.gateway.api.shapes import UpstreamCluster
 
 KEPT_MAX: Final = 65_536
 _PERSON: Final = b"wharf tokens"
-_OF_THIS_PROCESS: Final = secrets.token_bytes(64)
+SECRET_BYTES: Final = 64  # what blake2b takes as a key
 _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 _SWITCHING, _NOT_MODIFIED, _UNAUTHORIZED = 101, 304, 401
 
@@ -49,15 +48,16 @@ class TokenBook:
         return len(self._known)
 
 
-def token_secret(spec: UpstreamCluster) -> bytes:
-    """What digests of tokens are made with: the same in every process and replica that serves this cluster.
+def token_secret(spec: UpstreamCluster, of_instance: bytes) -> bytes:
+    """What digests of tokens are made with: the same in every replica whose object holds the same secret.
 
-    Made of a secret that the object holds for all of them; without one, of this process.
+    What changes least comes first, because every digest changes with it: a certificate may be renewed without a new
+    key, a bearer token may be replaced every hour. Without any of them it is `of_instance`, which all its workers have.
     """
-    for material in (spec.upstream.key, spec.upstream.token, spec.serving.key):
+    for material in (spec.serving.key, spec.upstream.key, spec.upstream.token):
         if material is not None and material.pem:
             return blake2b(material.pem, person=_PERSON).digest()
-    return _OF_THIS_PROCESS
+    return of_instance
 
 
 def is_evidence(method: bytes, status: int) -> bool:

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from wharf.common import handing, report
@@ -34,6 +34,7 @@ class Handed:
     line: int
     shares: str  # path of the Unix socket where the parent shares limits
     replicas: int  # workers of this instance
+    secret: bytes = field(repr=False)  # the same in all of them, for digests of tokens
 
 
 class Child:
@@ -109,12 +110,12 @@ class Child:
             self.status = body
 
 
-def start(config: GatewayConfig, worker: int, shares: str, environment: Mapping[str, str]) -> Child:
+def start(config: GatewayConfig, worker: int, shares: str, secret: bytes, environment: Mapping[str, str]) -> Child:
     """A new worker. OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setblocking(False)
     try:
-        handed = Handed(config, worker, os.getpid(), theirs.fileno(), shares, config.workers)
+        handed = Handed(config, worker, os.getpid(), theirs.fileno(), shares, config.workers, secret)
         process = start_worker("wharf.gateway", handed, (theirs.fileno(),), environment)
     except BaseException:
         ours.close()

@@ -59,8 +59,11 @@ class Local:
         shares_path: str = "",
         replicas: int = 1,
         reuse_port: bool = False,
+        secret: bytes | None = None,
     ) -> None:
-        """`shares_path`: the Unix socket where the parent shares limits; `replicas`: processes of this instance."""
+        """`shares_path`: the Unix socket where the parent shares limits; `replicas`: processes of this instance;
+        `secret`: what they have in common for digests of tokens.
+        """
         self._config = config
         self._down = AsyncExitStack()
         self._certificate = ListenerCertificate(config.tls_cert_file, config.tls_private_key_file, _hosts(config))
@@ -79,6 +82,7 @@ class Local:
             sink,
             config.zone,
             f"no UpstreamCluster in {config.config_dir}" if config.config_dir is not None else "",
+            secret,
         )
         self.registry.on_gone = self.handler.abort_all
         self.server = WebServer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from wharf.common.log import get_log
 from wharf.common.metrics import Family, Sample
 from wharf.common.parsers import Url
 from wharf.common.report import labelled
+from wharf.gateway.cluster.tokens import SECRET_BYTES
 from wharf.gateway.config import GatewayConfig
 from wharf.gateway.life.child import Child, start
 from wharf.gateway.life.stops import HURRY
@@ -38,6 +40,7 @@ class Supervisor:
         )
         self._config = replace(config, listen=urls)
         self._shares, self._clock = shares, clock
+        self._secret = secrets.token_bytes(SECRET_BYTES)
         self._children: dict[int, Child] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._over = False
@@ -111,7 +114,7 @@ class Supervisor:
         while not self._over:
             began = self._clock.now()
             try:
-                child = start(self._config, worker, self._shares, os.environ)
+                child = start(self._config, worker, self._shares, self._secret, os.environ)
             except OSError as error:
                 _log.error("a worker cannot be started", worker=worker, reason=str(error))
             else:
