@@ -141,3 +141,33 @@ def test_a_profile_takes_as_long_as_its_client_asked_for() -> None:
             assert (profile.status, bytes(profile.body)) == (200, b"profile")
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "target", "status"),
+    [
+        (True, b"/healthz", 200),
+        (True, PODS, 401),
+        (False, PODS + b"/b/proxy/", 200),
+        (False, b"/apis/metrics.k8s.io/v1beta1/nodes", 200),
+    ],
+)
+def test_answers_that_show_nothing_of_a_server_do_not_keep_one_that_fails(
+    anonymous: bool, target: bytes, status: int
+) -> None:
+    def behave(exchange: Exchange) -> None:
+        answer(exchange, b"{}", 503 if exchange.target == b"/api/v1/nodes" else status)
+
+    async def main() -> None:
+        async with stack(outliers=EJECT) as made:
+            made.servers[0].behave = behave
+            alice = made.client(made.pki.alice)
+            other = made.client(None) if anonymous else alice
+            for _ in range(EJECT["consecutiveFailures"]):
+                assert not ejected(made)
+                for client, path in ((other, target), (alice, b"/api/v1/nodes")):
+                    opened = await made.open(client, path)
+                    await until(partial(_is_over, opened))
+            await until(lambda: ejected(made) == 1, "it is ejected")
+
+    run(main())

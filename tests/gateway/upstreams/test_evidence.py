@@ -80,6 +80,30 @@ def test_an_unauthenticated_client_proves_only_that_there_is_no_connection(statu
     assert found is (BAD if fault is Fault.UNSENT else NOTHING)
 
 
+@pytest.mark.parametrize("status", [200, 401, 404, 500])
+@pytest.mark.parametrize("target", [b"/version", b"/healthz", b"/api/v1/pods"])
+def test_an_unauthenticated_client_shows_of_no_server_that_it_works(target: bytes, status: int) -> None:
+    evidence = Evidence(parse_request_info(b"GET", target), target, status)
+    assert outcome_of(evidence) is GOOD
+    assert outcome_of(replace(evidence, authenticated=False)) is NOTHING
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        asks(what="pods/proxy"),
+        asks(what="pods/log"),
+        asks(what="services/proxy"),
+        asks(group="metrics.k8s.io"),
+        RequestInfo(False, "/openapi/v2", "get"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_an_answer_of_another_server_does_not_show_that_this_one_works(info: RequestInfo, status: int) -> None:
+    assert outcome_of(Evidence(info, status=status)) is NOTHING
+    assert outcome_of(Evidence(asks(), status=status)) is GOOD
+
+
 @pytest.mark.parametrize(
     ("target", "status", "fault", "outcome"),
     [

@@ -19,7 +19,6 @@ from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint
 from wharf.gateway.upstreams.evidence import Evidence, outcome_of
 from wharf.gateway.upstreams.members import Unavailable
-from wharf.gateway.upstreams.outliers import Outcome
 from wharf.gateway.upstreams.retry import may_retry
 from wharf.wire.client import HttpPool
 from wharf.wire.client_shell import RequestFailed
@@ -262,8 +261,7 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
     cluster, info = flight.cluster, flight.info
     if flight.token:
         cluster.tokens.note(flight.token, flight.exchange.method, status)
-    good = failure is None and 0 < status < 500
-    outcome = Outcome.GOOD if good else outcome_of(_evidence(flight, status, failure))
+    outcome = outcome_of(_evidence(flight, status, failure))
     cluster.members.finished(endpoint, outcome, flight.host.now(), info.long_running)
 
 

@@ -3,6 +3,7 @@
 An attempt counts against a server only if the server itself produced what went wrong and the client cannot have
 provoked it. Otherwise a broken metrics-server, a pod behind `pods/proxy` or a client with `?timeout=1ns` could eject
 healthy kube-apiservers one after the other. Probes and all other requests still find a server that fails.
+A success counts for a server under the same conditions, or anyone's cheap requests would hide that it fails the others.
 
 | what happened                                 | counts                                                            |
 |-----------------------------------------------|-------------------------------------------------------------------|
@@ -15,6 +16,8 @@ healthy kube-apiservers one after the other. Probes and all other requests still
 | 502, 503, 504 to a write                      | never: an admission webhook may choose the status                 |
 | whatever `PROVOKED` lists                     | never                                                             |
 | other 502, 503, 504; reset, lost, broken HTTP | yes                                                               |
+| any other status                              | for the server, if kube-apiserver itself gave it to a client that |
+|                                               | is authenticated                                                  |
 
 Sources: k8s.io/apiserver 1.36, pkg/endpoints/filters/request_deadline.go and pkg/server/filters/timeout.go (504 or an
 aborted response at the deadline that `timeout` chose), pkg/storage/errors.go (504 for a version that does not exist
@@ -88,7 +91,7 @@ def outcome_of(evidence: Evidence) -> Outcome:
     if fault is Fault.REFUSED or fault is Fault.FULL or (fault is None and not status):
         return Outcome.NOTHING
     if fault is None and status not in FAILURES:
-        return Outcome.GOOD
+        return Outcome.GOOD if evidence.authenticated and _is_own_answer(evidence.info) else Outcome.NOTHING
     if not evidence.authenticated or not (_is_fault_of_connection(evidence) or _is_fault_of_server(evidence)):
         return Outcome.NOTHING
     return Outcome.LOST if fault is Fault.LOST else Outcome.BAD
@@ -100,10 +103,14 @@ def _is_fault_of_connection(evidence: Evidence) -> bool:
 
 def _is_fault_of_server(evidence: Evidence) -> bool:
     info, fault = evidence.info, evidence.fault
-    if relayed(info) or not is_built_in(info) or (fault is None and info.verb not in READING):
+    if not _is_own_answer(info) or (fault is None and info.verb not in READING):
         return False
     sign = evidence.status if fault is None else fault
     return not any(sign in signs and applies(evidence) for applies, signs in PROVOKED)
+
+
+def _is_own_answer(info: RequestInfo) -> bool:
+    return not relayed(info) and is_built_in(info)
 
 
 def is_built_in(info: RequestInfo) -> bool:
