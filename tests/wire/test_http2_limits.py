@@ -20,6 +20,7 @@ from wharf.wire.web_h2 import (
     open_server_session,
 )
 from wire.pair import raw_frame
+from wire.test_http2_server import Served, answer
 from wire.web_pair import Chain, Connection, Link, Seen, pass_on
 
 HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 1, 3, 4, 6, 8
@@ -249,3 +250,23 @@ def _feed(session: object, data: bytes, piece: int, other: Link) -> None:
             break
         session.pump()  # type: ignore[attr-defined]
         other.run()
+
+
+def test_the_longest_stall_timeout_of_the_exchanges_under_way_is_the_connections() -> None:
+    """Requests for several clusters may share a connection, and the last of them does not decide for the others."""
+    served = Served()
+    assert served.server.stall_timeout(60) == 60
+    served.ask()
+    served.ask()
+    first, second = served.exchanges
+    first.reader_timeout, second.reader_timeout = 300, 1
+    assert (first.reader_timeout, second.reader_timeout) == (300, 1)
+    assert served.server.stall_timeout(60) == 300
+    answer(first)
+    served.run()
+    assert served.server.stall_timeout(60) == 1
+    answer(second)
+    served.run()
+    assert served.server.stall_timeout(60) == 1, "what is left of it has its time"
+    served.ask()
+    assert served.server.stall_timeout(60) == 60

@@ -85,6 +85,8 @@ cdef class HttpServerSession(Session):
     cdef public object refusal
     cdef bytes last_authority
 
+    cdef int note_patience(self, double seconds) except -1
+
 
 cdef class HttpClientSession(Session):
     cdef public uint32_t streams_max

@@ -34,7 +34,8 @@ cdef class HttpServerStream(HttpStream):
 
     @reader_timeout.setter
     def reader_timeout(self, double seconds):
-        self.patience = (<HttpServerSession>self.session).reader_timeout = seconds
+        self.patience = seconds
+        (<HttpServerSession>self.session).note_patience(seconds)
 
     @property
     def content_length(self):

@@ -19,6 +19,23 @@ cdef class HttpServerSession(Session):
         """Exchanges under way."""
         return len(self.by_id)
 
+    cdef int note_patience(self, double seconds) except -1:
+        self.reader_timeout = max(self.reader_timeout, seconds)
+        return 0
+
+    def stall_timeout(self, double limit):
+        """Seconds that the client may take nothing of the connection: the longest of the exchanges under way.
+
+        One without a time of its own has `limit`. Once all have ended, what may be left of them has the time of before.
+        """
+        cdef HttpServerStream stream
+        cdef double longest = 0
+        for stream in self.by_id.values():
+            longest = max(longest, stream.patience or limit)
+        if longest:
+            self.reader_timeout = longest
+        return self.reader_timeout or limit
+
     def drop_stalled(self, double now, double reader_timeout):
         """Reset the streams whose client has opened no window for too long though bytes wait; how many.
 

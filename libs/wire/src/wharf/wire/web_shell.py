@@ -211,10 +211,16 @@ class WebConnection(SessionShell):
             self._drop("it said nothing in time")
 
     def _stall_timeout(self) -> float:
-        """That of the last exchange, else the server's. The kernel, which knows a shut window too, waits no less."""
+        """The longest of the exchanges under way, else the server's.
+
+        The kernel, which knows a shut window too, waits no less.
+        """
         limit = self._host.limits.stall_timeout
-        session = self._http2 or self._http1
-        seconds = session.reader_timeout if session is not None else 0.0
+        seconds = 0.0
+        if self._http2 is not None:
+            seconds = self._http2.stall_timeout(limit)
+        elif self._http1 is not None:
+            seconds = self._http1.reader_timeout
         if seconds > self._user_timeout and not self._patient:
             self._user_timeout = seconds
             self.tune_socket(seconds)
