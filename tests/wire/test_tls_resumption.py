@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -100,11 +102,15 @@ def test_grpc_listener_asks_each_name_for_its_own_client_certificate(ca: Authori
     uvloop.run(main())
 
 
+UNKNOWN = [("_find_control", lambda: None), ("KNOWN_LAYOUTS", frozenset())]
+
+
+@pytest.mark.parametrize(("name", "value"), UNKNOWN)
 def test_resumed_handshake_is_refused_where_openssl_keeps_its_session_cache(
-    ca: Authority, monkeypatch: pytest.MonkeyPatch
+    ca: Authority, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
-    """Where Python hides the function that turns the cache off, the handshake callback is the only guard."""
-    monkeypatch.setattr(openssl, "_find_control", lambda: None)
+    """Where the cache cannot be turned off, the handshake callback is the only guard."""
+    monkeypatch.setattr(openssl, name, value)
 
     async def main() -> None:
         context = tls12(ca, ca.issue("alice"))
@@ -123,5 +129,23 @@ def test_resumed_handshake_is_refused_where_openssl_keeps_its_session_cache(
 def test_session_cache_is_off_in_openssl(ca: Authority) -> None:
     context = DynamicTls(identity(ca, "localhost")).base("127.0.0.1")
     assert openssl.session_cache_mode(context) == openssl.SESSION_CACHE_OFF
+    assert sys.version_info[:2] in openssl.KNOWN_LAYOUTS, "tests run on a version of Python whose layout is known"
     control = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert openssl.session_cache_mode(control) not in (None, openssl.SESSION_CACHE_OFF)
+
+
+@pytest.mark.parametrize("changed", ["implementation", "version", "header"])
+def test_no_pointer_is_read_where_the_layout_of_contexts_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert openssl.session_cache_mode(context) is not None
+    if changed == "implementation":
+        monkeypatch.setattr(sys.implementation, "name", "pypy")
+    elif changed == "version":
+        monkeypatch.setattr(openssl, "KNOWN_LAYOUTS", frozenset(((3, 10),)))
+    else:
+        monkeypatch.setattr(sysconfig, "get_config_var", lambda name: int(name == "Py_GIL_DISABLED"))
+    monkeypatch.setattr(openssl, "_find_control", lambda: pytest.fail("SSL_CTX_ctrl would be called"))
+    assert openssl.session_cache_mode(context) is None
+    assert not openssl.disable_session_cache(context)
