@@ -12,7 +12,7 @@ import uvloop
 from wharf.wire.client import HttpPool, fetch
 from wharf.wire.limits import ConnectionLimits
 from wharf.wire.pool import PoolLimits
-from wharf.wire.timers import Ticker, attempt
+from wharf.wire.timers import Attempts, Ticker, attempt
 from wharf.wire.web_server import WEB_LIMITS
 from wire.net import eventually, serving
 from wire.web_net import App, target_of, web
@@ -50,6 +50,29 @@ def test_ticker_goes_on_after_an_exception_and_ends_when_closed() -> None:
         assert work.calls == calls
 
     uvloop.run(main())
+
+
+def test_of_failures_in_a_row_the_first_is_logged_and_the_others_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    attempts, broken = Attempts("count the sheep"), Failing()
+    for _ in range(5):
+        assert not attempts(broken)
+    assert (attempts.failures, caplog.text.count("Traceback")) == (5, 1)
+    assert attempts(lambda: None)
+    assert "count the sheep works again after 5 failures" in caplog.text
+    assert not attempts(broken)
+    assert caplog.text.count("Traceback") == 2
+
+
+def test_ticker_goes_on_when_its_interval_cannot_be_found(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        answers = iter((0.001, 0.001))
+        turns: list[None] = []
+        ticker = Ticker("work", lambda: next(answers), lambda: turns.append(None))
+        await eventually(lambda: len(turns) >= 4)
+        ticker.close()
+
+    uvloop.run(main())
+    assert "find how often to work failed" in caplog.text
 
 
 def test_ticker_may_be_closed_by_its_work() -> None:

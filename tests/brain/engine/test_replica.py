@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 from brain.engine.histories import Writer
-from wharf.brain.engine.base import EngineError, EngineFull, Table
+from wharf.brain.engine import replica as module
+from wharf.brain.engine._lmdb import LmdbError
+from wharf.brain.engine.base import EngineCorrupt, EngineError, EngineFull, Snapshot, Table
 from wharf.brain.engine.replica import Loading, Replica, scratch
+from wharf.brain.store.compact import TRIES
 from wharf.brain.store.keys import history_stem, log_key
+from wire.net import eventually
 
 NOW, LOG, HISTORY = Table.NOW, Table.LOG, Table.HISTORY
 
@@ -155,3 +159,35 @@ def test_directories_of_processes_that_are_gone_are_removed(tmp_path: Path) -> N
     os.rmdir(other)
     mine.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [EngineCorrupt("a page"), LmdbError(-30790, "mdb_txn_begin"), OSError("no snapshot")])
+def test_trimming_that_fails_ends_and_goes_on_with_the_next_compaction(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FULL_DELAY", 0.0)
+
+    async def body(replica: Replica) -> None:
+        writer = Writer()
+        for number in range(10):
+            await put(replica, writer, b"k", b"%d" % number)
+        whole, tries = replica.snapshot, 0
+
+        def broken() -> Snapshot:
+            nonlocal tries
+            tries += 1
+            raise error
+
+        monkeypatch.setattr(replica, "snapshot", broken)
+        replica.trim(5)
+        await eventually(lambda: not replica._trimming)
+        assert tries == (TRIES if isinstance(error, OSError) else 1)
+        monkeypatch.setattr(replica, "snapshot", whole)
+        replica.trim(6)
+        while revisions(replica)[0] < 6:
+            await asyncio.sleep(0)
+            await replica.drained()
+
+    on_replica(tmp_path, body)
+    assert caplog.text.count("Traceback") == (TRIES if isinstance(error, OSError) else 0)
+    assert str(error) in caplog.text

@@ -323,3 +323,20 @@ def test_a_waiting_call_that_fails_takes_no_other_with_it() -> None:
     desk.ask(TXN, "late")
     desk.look(5.0)
     assert desk.replies["late"].text == RequestTimeout.text
+
+
+def test_a_look_that_fails_does_not_end_the_time_limit_and_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    desk.ask(TXN, "w")
+
+    def broken() -> bool:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(desk.leader, "leads", broken)
+    for _ in range(5):
+        desk.look(1.0)
+    assert desk.replies["w"].text == RequestTimeout.text
+    assert len(desk.router) == 0
+    assert caplog.text.count("Traceback") == 1

@@ -11,9 +11,10 @@ from brain.store.kit import Bench, Step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wharf.brain.engine import open_engine
-from wharf.brain.engine.base import Engine, EngineError, EngineFull, Table, Write
+from wharf.brain.engine._lmdb import LmdbError
+from wharf.brain.engine.base import Engine, EngineCorrupt, EngineError, EngineFull, Snapshot, Table, Write
 from wharf.brain.errors import BrainError, Stopped
-from wharf.brain.store.compact import LEAST, MOST, Compactor, next_size
+from wharf.brain.store.compact import LEAST, MOST, TRIES, Compactor, next_size
 from wharf.brain.store.keys import META_COMPACTED, hkey, log_key, parse_u64
 from wharf.brain.store.shapes import RangeOp
 
@@ -230,3 +231,49 @@ def test_a_step_that_fails_between_others_is_tried_again() -> None:
     driver.finish()
     assert driver.compactor.progress.finished == bench.model.revision
     bench.engine.close()
+
+
+def failing(error: Exception) -> Callable[[], Snapshot]:
+    def snapshot() -> Snapshot:
+        raise error
+
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    "error", [EngineCorrupt("a page"), LmdbError(-30790, "mdb_txn_begin"), EngineError("engine is closed")]
+)
+def test_a_walk_ends_with_its_engine_and_who_waits_is_told(
+    bench: Bench, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    apply(bench, [[(b"a", b"%d" % number)] for number in range(10)])
+    driver, heard = Driver(bench), list[BrainError | None]()
+    driver.compactor.when_compacted(5, heard.append)
+    monkeypatch.setattr(bench.engine, "snapshot", failing(error))
+    driver.compactor.compact(5)
+    assert [type(each) for each in heard] == [Stopped]
+    assert not driver.later
+    assert str(error) in caplog.text
+    assert "Traceback" not in caplog.text
+    monkeypatch.undo()
+    driver.compactor.compact(6)
+    assert not driver.queued
+
+
+def test_a_step_that_always_fails_is_tried_a_few_times_and_again_with_the_next_compaction(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    apply(bench, [[(b"a", b"%d" % number)] for number in range(10)])
+    driver, heard = Driver(bench), list[BrainError | None]()
+    driver.compactor.when_compacted(5, heard.append)
+    monkeypatch.setattr(bench.engine, "snapshot", failing(OSError("no snapshot")))
+    driver.compactor.compact(5)
+    for _ in range(TRIES - 1):
+        assert heard == []
+        driver.later.pop()[1]()
+    assert not driver.later
+    assert caplog.text.count("Traceback") == TRIES
+    assert [type(each) for each in heard] == [Stopped]
+    monkeypatch.undo()
+    driver.compact(6)
+    assert driver.compactor.progress.finished == 6

@@ -57,17 +57,19 @@ class Splice:
             self._b.pause_reading()
 
     def _half_closed(self, other: Tunnel) -> None:
-        other.write_eof()
         if self._timer is None:
             self._watch()
+        other.write_eof()
 
     def _watch(self) -> None:
         """After one direction has ended, the other may go on as long as it moves."""
         moved = self.bytes_a + self.bytes_b
         if moved == self._seen:
             self._timer = None
-            self._a.close()
-            self._b.close()
+            try:
+                self._a.close()
+            finally:
+                self._b.close()
             return
         self._seen = moved
         self._timer = self._loop.call_later(self._grace, self._watch)
@@ -80,16 +82,21 @@ class Splice:
         if not self._left:
             self._on_done(self, self._error)
             return
-        other.close()
-        if other is self._b:
-            self._watch_rest(-1)
+        try:
+            other.close()
+        finally:
+            if other is self._b:
+                self._watch_rest(-1)
 
     def _watch_rest(self, before: int) -> None:
         """After a is gone, b gets what a sent last as long as it takes it; nobody would wait for more."""
-        rest = self._b.buffered
-        if rest == before:
-            self._b.abort()
-        else:
+        rest = before  # should `buffered` fail, nothing would look at b again
+        try:
+            rest = self._b.buffered
+        finally:
+            if rest == before:
+                self._b.abort()
+        if rest != before:
             self._timer = self._loop.call_later(self._grace, self._watch_rest, rest)
 
 

@@ -25,16 +25,42 @@ def attempt(what: str, work: Callable[[*_Arguments], object], *arguments: *_Argu
     return True
 
 
-class Ticker:
-    """Calls `work` every `interval()` seconds from its creation until `close`."""
+class Attempts:
+    """`attempt` for work that is done several times a second: of failures in a row the first is logged, the others are
+    counted.
+    """
 
-    __slots__ = ("_interval", "_loop", "_timer", "_what", "_work")
+    __slots__ = ("_what", "failures")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.failures = 0  # in a row
+
+    def __call__(self, work: Callable[[*_Arguments], object], *arguments: *_Arguments) -> bool:
+        try:
+            work(*arguments)
+        except Exception:
+            self.failures += 1
+            if self.failures == 1:
+                log.exception("%s failed; it is tried again, and the next failures are only counted", self._what)
+            return False
+        if self.failures > 1:
+            log.warning("%s works again after %d failures in a row", self._what, self.failures)
+        self.failures = 0
+        return True
+
+
+class Ticker:
+    """Calls `work` every `interval()` seconds from its creation until `close`. If `interval` fails, the last stays."""
+
+    __slots__ = ("_interval", "_loop", "_seconds", "_timer", "_what", "_work")
 
     def __init__(self, what: str, interval: Callable[[], float], work: Callable[[], object]) -> None:
         """`what` names the work in the log."""
         self._what, self._interval, self._work = what, interval, work
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval(), self._tick)
+        self._seconds = interval()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(self._seconds, self._tick)
 
     def close(self) -> None:
         """Call it no more; harmless when repeated, and from `work`."""
@@ -45,4 +71,8 @@ class Ticker:
     def _tick(self) -> None:
         attempt(self._what, self._work)
         if self._timer is not None:
-            self._timer = self._loop.call_later(self._interval(), self._tick)
+            attempt(f"find how often to {self._what}", self._read_interval)
+            self._timer = self._loop.call_later(self._seconds, self._tick)
+
+    def _read_interval(self) -> None:
+        self._seconds = self._interval()

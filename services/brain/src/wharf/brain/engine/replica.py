@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -33,8 +34,9 @@ from wharf.brain.engine.base import (
     Write,
 )
 from wharf.brain.engine.lmdb import LmdbEngine
-from wharf.brain.store.compact import FULL_DELAY, Progress, ended_since, plan_step
-from wharf.wire.timers import attempt
+from wharf.brain.store.compact import FULL_DELAY, TRIES, Progress, ended_since, plan_step
+
+log = logging.getLogger(__name__)
 
 PREFIX = "replica-"
 TRIM_STEP = 512  # deletions at once
@@ -142,7 +144,7 @@ class Replica(LmdbEngine):
         self._trim_to = max(self._trim_to, target)
         if not self._trimming and self._trimmed < self._trim_to and not self._closed:
             self._trimming = True
-            self._trim_step(Progress(self._trimmed), asyncio.get_running_loop())
+            self._trim_on(Progress(self._trimmed), asyncio.get_running_loop())
 
     def is_trimmed(self, target: int) -> None:
         """The writer has done it in its own steps."""
@@ -151,9 +153,20 @@ class Replica(LmdbEngine):
         else:
             self._trim_to = max(self._trim_to, target)
 
-    def _trim_on(self, progress: Progress, loop: asyncio.AbstractEventLoop) -> None:
-        if not attempt("take the next step of trimming the replica", self._trim_step, progress, loop):
-            loop.call_later(FULL_DELAY, self._trim_on, progress, loop)
+    def _trim_on(self, progress: Progress, loop: asyncio.AbstractEventLoop, failures: int = 0) -> None:
+        """The next step; `failures`: so many attempts at it in a row have failed."""
+        try:
+            self._trim_step(progress, loop)
+        except (EngineError, LmdbError) as error:
+            log.error("trimming the replica ends because its engine fails: %s", error)
+            self._trimming = False  # what is left goes with the next compaction
+        except Exception:
+            if failures + 1 < TRIES:
+                log.exception("a step of trimming the replica failed; it is tried again")
+                loop.call_later(FULL_DELAY, self._trim_on, progress, loop, failures + 1)
+                return
+            log.exception("a step of trimming the replica failed %d times in a row; the next one begins with it", TRIES)
+            self._trimming = False
 
     def _trim_step(self, progress: Progress, loop: asyncio.AbstractEventLoop) -> None:
         if self._closed or not self._trimming:

@@ -89,6 +89,7 @@ class Router:
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._looking = False
+        self._attempts = timers.Attempts("look for a leader for the requests that wait")
 
     def __len__(self) -> int:
         """Calls that wait."""
@@ -259,8 +260,17 @@ class Router:
     def _look(self) -> None:
         """Refuse what has waited too long; try the rest if there is somebody to try."""
         self._looking = False
+        try:
+            self._attempts(self._try_waiting)
+            self._refuse_late()
+        finally:
+            self._look_later()
+
+    def _try_waiting(self) -> None:
         if self._leader.leads() or self._leader.reachable():
             self.changed()
+
+    def _refuse_late(self) -> None:
         now = self._time()
         kept: deque[_Waiting] = deque()
         for each in self._waiting:
@@ -272,7 +282,6 @@ class Router:
             else:
                 kept.append(each)
         self._waiting = kept
-        self._look_later()
 
     def _pass_on(self, call: Call, reply: Reply) -> None:
         if reply.code:

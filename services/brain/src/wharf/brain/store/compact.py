@@ -13,18 +13,18 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from wharf.brain.engine._lmdb import ReadTxn
+from wharf.brain.engine._lmdb import LmdbError, ReadTxn
 from wharf.brain.engine.base import Engine, EngineError, EngineFull, Snapshot, Table, Write
 from wharf.brain.errors import BrainError, Stopped
 from wharf.brain.store import _log
 from wharf.brain.store.keys import META_COMPACT, META_COMPACTED, encode_u64, hkey, log_key, parse_u64
-from wharf.wire.timers import attempt
 
 log = logging.getLogger(__name__)
 
 LEAST, MOST = 16, 2048  # deletions in one step
 FIRST = 256
 FULL_DELAY = 1.0  # seconds until a step that found no room is tried again
+TRIES = 5  # of a step that fails for another reason than the engine
 
 Submit = Callable[[Sequence[Write], Callable[[EngineError | None], None]], None]
 
@@ -121,6 +121,7 @@ class Compactor:
         self._budget = budget
         self._size = FIRST
         self._walking = self._stopped = False
+        self._failures = 0  # in a row
         self._waiting: list[tuple[int, Callable[[BrainError | None], None]]] = []
         snapshot = engine.snapshot()
         try:
@@ -138,7 +139,7 @@ class Compactor:
         self._target = max(self._target, revision)
         if not self._walking and not self._stopped and self.progress.finished < self._target:
             self._walking = True
-            self._walk()
+            self._walk_on()
 
     def when_compacted(self, revision: int, done: Callable[[BrainError | None], None]) -> None:
         """Call `done` once everything that compacting to `revision` frees is gone."""
@@ -152,16 +153,40 @@ class Compactor:
     def stop(self) -> None:
         """Submit nothing more; who waits is told. A step under way may still land."""
         self._stopped = True
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for _, done in waiting:
             done(Stopped())
 
+    def _end(self) -> None:
+        """The engine has failed."""
+        self._walking = False
+        self.stop()
+
     def _walk_on(self) -> None:
-        if not attempt("take the next step of a compaction", self._walk):
-            self._call_later(FULL_DELAY, self._walk_on)
+        if self._stopped:
+            self._walking = False
+            return
+        try:
+            self._walk()
+        except (EngineError, LmdbError) as error:
+            log.error("compaction ends because the engine fails: %s; restart the brain to go on with it", error)
+            self._end()
+        except Exception:
+            self._failures += 1
+            if self._failures < TRIES:
+                log.exception("a step of a compaction failed; it is tried again")
+                self._call_later(FULL_DELAY, self._walk_on)
+                return
+            log.exception("a step of a compaction failed %d times in a row; the next one begins with it", TRIES)
+            self._failures = 0
+            self._walking = False
+            self._refuse_waiting()
 
     def _walk(self) -> None:
-        if self._stopped or self.progress.finished >= self._target:
+        if self.progress.finished >= self._target:
             self._walking = False
             return
         begun = self._now()
@@ -180,9 +205,9 @@ class Compactor:
             self._call_later(FULL_DELAY, self._walk_on)
             return
         if error is not None:
-            self._walking = False
-            self.stop()
+            self._end()
             return
+        self._failures = 0
         self._size = next_size(self._size, seconds, self._budget)
         self.progress = step.progress
         ready = [done for revision, done in self._waiting if revision <= self.progress.finished]

@@ -15,7 +15,7 @@ from typing import cast
 from wharf.brain.api.service import fail
 from wharf.brain.errors import RequestTimeout, TooManyRequests
 from wharf.wire.rpc import Call, Kind, Method, StreamHandler, UnaryHandler
-from wharf.wire.timers import attempt
+from wharf.wire.timers import Attempts, attempt
 
 MOST_WAITING = 10_000  # calls
 MOST_HELD = 100  # messages of a stream
@@ -46,6 +46,7 @@ class Gate:
         self._published, self._look, self._time, self._call_later = published, look, time, call_later
         self._waiting: deque[_Waiting] = deque()  # what they want never falls
         self._looking = False
+        self._attempts = Attempts("read what the worker shows")
 
     def __len__(self) -> int:
         """Calls that wait."""
@@ -110,13 +111,18 @@ class Gate:
 
     def _tick(self) -> None:
         self._looking = False
-        attempt("read what the worker shows", self._look)
+        try:
+            self._attempts(self._look)
+            self._refuse_late()
+        finally:
+            self._look_later()
+
+    def _refuse_late(self) -> None:
         now = self._time()
         while self._waiting and (self._waiting[0].until <= now or self._waiting[0].call.done):
             waiting = self._waiting.popleft()
             if not waiting.call.done:
                 attempt("refuse a request that waited too long", fail, waiting.call, RequestTimeout())
-        self._look_later()
 
 
 class _Messages:
