@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from gateway.serve.kit import Stack, run, stack, until
 from gateway.serve.test_streams import EVENT, WATCH, begin
 from wharf.gateway.life import local
 from wharf.wire.h2 import PREFACE
+from wharf.wire.tcp import bytes_acked
 from wharf.wire.web import Exchange
 from wharf.wire.web_server import WEB_LIMITS
 from wire.pair import raw_frame
@@ -26,7 +26,7 @@ STALL = {"stall": 1}
 RST_STREAM, HEADERS, SETTINGS, WINDOW_UPDATE = 3, 1, 4, 8
 NO_WINDOW = raw_frame(SETTINGS, 0, 0, b"\0\4" + bytes(4))
 WINDOW = raw_frame(SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff") + raw_frame(WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0")
-ALIVE = 2.5  # seconds, of stalls more than two: who is still connected then is not cut
+ALIVE = 2.5  # stall timeouts: who is still connected then is not cut
 
 
 def endless(exchange: Exchange) -> None:
@@ -39,6 +39,27 @@ def endless(exchange: Exchange) -> None:
     exchange.respond(200, [(b"content-type", b"application/json")])
     exchange.on_drain = more
     more()
+
+
+class Time:
+    """What the gateway's connections take for the time. It passes when a test says so, however fast the machine is."""
+
+    def __init__(self, made: Stack) -> None:
+        self._server = made.gateway.server
+        assert self._server._ticker is not None
+        self._server._ticker.close()
+        self.now = asyncio.get_running_loop().time()
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        for connection in list(self._server.connections):
+            connection.tick(self.now)
+
+    async def pass_stalls(self, stall: float) -> None:
+        """As long as `ALIVE`, in steps as the server's own looks are."""
+        for _ in range(5):
+            self.pass_by(stall * ALIVE / 5)
+            await asyncio.sleep(0)
 
 
 def small_socket() -> socket.socket:
@@ -120,11 +141,19 @@ def test_watch_without_events_is_not_cut_however_small_its_window() -> None:
     async def main() -> None:
         async with stack(timeouts=STALL) as made:
             made.servers[0].behave = begin
+            time = Time(made)
             async with connected(made, "h2") as (_, writer):
                 writer.write(request("h2", WATCH, NO_WINDOW))
                 await until(lambda: made.servers[0].requests, "it is served")
-                await asyncio.sleep(ALIVE)
+                await time.pass_stalls(1)
                 assert len(made.gateway.handler.active) == 1
+                made.servers[0].requests[0].exchange.send(EVENT)
+
+                def is_cut() -> bool:
+                    time.pass_by(0.5)
+                    return not made.gateway.handler.active
+
+                await until(is_cut, "it is cut with an event that waits")
 
     run(main())
 
@@ -133,40 +162,60 @@ def test_watch_without_events_is_not_cut_however_small_its_window() -> None:
 def test_slow_client_is_not_cut(alpn: str) -> None:
     """It takes far less in a stall timeout than the gateway holds for it, yet never nothing."""
 
-    def read_slowly(made: Stack) -> None:
-        with small_socket() as sock:
-            sock.settimeout(10)
-            sock.connect(("127.0.0.1", made.port))
-            with tls_context(made, alpn).wrap_socket(sock, server_hostname="localhost") as tls:
-                tls.sendall(request(alpn, LIST))
-                end = time.monotonic() + ALIVE
-                while time.monotonic() < end:
-                    assert tls.recv(8 * 1024)  # reads a TLS record at a time from the kernel, where streams read all
-                    time.sleep(0.05)
+    def connect(made: Stack) -> ssl.SSLSocket:
+        sock = small_socket()
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", made.port))
+        tls = tls_context(made, alpn).wrap_socket(sock, server_hostname="localhost")
+        tls.sendall(request(alpn, LIST))
+        return tls
 
     async def main() -> None:
         async with stack(timeouts=STALL) as made:
             made.servers[0].behave = endless
-            reading = asyncio.create_task(asyncio.to_thread(read_slowly, made))
-            await until(lambda: made.gateway.server.connections, "it is there")
-            (connection,) = made.gateway.server.connections
-            await until(lambda: connection.stalled_since, "it is too slow for what comes")
-            await reading
+            time = Time(made)
+            with await asyncio.to_thread(connect, made) as tls:
+                await until(lambda: made.gateway.server.connections, "it is there")
+                (connection,) = made.gateway.server.connections
+                assert connection.transport is not None
+                ours = connection.transport.get_extra_info("socket")
+                await until(lambda: connection.stalled_since, "it is too slow for what comes")
+                for _ in range(5):
+                    taken = bytes_acked(ours)
+                    while bytes_acked(ours) == taken:
+                        # it reads a TLS record at a time from the kernel, where streams read all
+                        assert await asyncio.to_thread(tls.recv, 8 * 1024)
+                    time.pass_by(ALIVE / 3)
+                    assert made.gateway.server.connections == {connection}
+
+                def is_cut() -> bool:
+                    time.pass_by(ALIVE / 3)
+                    return not made.gateway.server.connections
+
+                await until(is_cut, "it is cut once it reads no more")
 
     run(main())
 
 
 def test_stall_timeout_longer_than_the_servers_limits_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "WEB_LIMITS", replace(WEB_LIMITS, stall_timeout=0.4, reader_timeout=0.4))
+    monkeypatch.setattr(local, "WEB_LIMITS", replace(WEB_LIMITS, stall_timeout=5, reader_timeout=5))
 
     async def main() -> None:
         async with stack(timeouts={"stall": 60}) as made:
             made.servers[0].behave = endless
+            time = Time(made)
             async with connected(made, "h2") as (_, unread), connected(made, "h2") as (_, shut):
                 unread.write(request("h2", LIST))
                 shut.write(request("h2", LIST, NO_WINDOW))
                 await until(lambda: len(made.servers[0].requests) == 2, "they are served")
-                await asyncio.sleep(ALIVE)
+                connections = made.gateway.server.connections
+                await until(lambda: any(each.stalled_since for each in connections), "one takes nothing")
+                await until(lambda: not any(each.exchange.writable for each in made.servers[0].requests), "both wait")
+                await time.pass_stalls(5)
                 assert len(made.gateway.handler.active) == 2
+                for each in connections:
+                    assert each.transport is not None
+                    sock = each.transport.get_extra_info("socket")
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
     run(main())
