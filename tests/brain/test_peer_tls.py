@@ -13,6 +13,7 @@ import pytest
 from wharf.brain.commands.nodes import step_down
 from wharf.brain.config import BrainConfig, load_config
 from wharf.brain.ha.link import Link
+from wharf.brain.ha.protocol import PROTOCOL
 from wharf.brain.replicated import peer_tls
 from wharf.cli.kube.pki import Authority
 from wharf.common.pb.control import control_pb2 as control
@@ -26,7 +27,7 @@ class Welcoming(stubs.ControlServicer):
 
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: N802
         await context.read()
-        await context.write(control.FromLeader(welcome=control.Welcome(leader_id=LEADER, epoch=1)))
+        await context.write(control.FromLeader(welcome=control.Welcome(leader_id=LEADER, epoch=1, protocol=PROTOCOL)))
         while await context.read() is not grpc.aio.EOF:
             pass
 

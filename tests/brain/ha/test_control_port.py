@@ -16,6 +16,7 @@ from wharf.brain.errors import RequestTooLarge
 from wharf.brain.ha import service as module
 from wharf.brain.ha.limits import BATCH_BYTES, MOST_IN_BATCH, PAUSE_BYTES
 from wharf.brain.ha.link import Link
+from wharf.brain.ha.protocol import PROTOCOL
 from wharf.brain.ha.readgate import Point
 from wharf.brain.ha.service import ControlServer, ControlService
 from wharf.brain.ha.session import Session
@@ -127,7 +128,9 @@ def play(story: Callable[[Port], Awaitable[None]]) -> None:
 
 
 async def hello(call: Any, name: str = "other", instance: bytes = b"") -> None:
-    await call.write(control.FromFollower(hello=control.Hello(name=name, member_id=9, instance=instance)))
+    await call.write(
+        control.FromFollower(hello=control.Hello(name=name, member_id=9, instance=instance, protocol=PROTOCOL))
+    )
     first = await call.read()
     assert first.HasField("welcome")
 
@@ -258,7 +261,7 @@ def test_sessions_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         async with port.peer() as one, port.peer() as two, port.peer() as three:
             await hello(one, "one", b"1")
             await hello(two, "two", b"2")
-            await three.write(control.FromFollower(hello=control.Hello(name="three")))
+            await three.write(control.FromFollower(hello=control.Hello(name="three", protocol=PROTOCOL)))
             assert await ended(three) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "there are 3 sessions already")
 
     play(story)

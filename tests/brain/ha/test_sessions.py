@@ -12,6 +12,7 @@ from wharf.brain.api.answered import AnsweredCall, Caller, Reply
 from wharf.brain.api.guard import AUTHENTICATE
 from wharf.brain.errors import LeaderFailed, NoLeader
 from wharf.brain.ha.link import AUTH_OLD, Link
+from wharf.brain.ha.protocol import PROTOCOL
 from wharf.brain.ha.readgate import Point
 from wharf.brain.ha.service import ControlServer, ControlService
 from wharf.brain.ha.session import Session
@@ -145,6 +146,14 @@ def test_a_leader_that_leads_no_more_says_that_nothing_was_done() -> None:
     play(story)
 
 
+def _answer_to(pair: Pair, question: control.Question) -> control.Answer:
+    """As it goes over the wire."""
+    session = Session(pair.host, pair.service._handlers, control.Hello())
+    session.take(control.FromFollower(questions=[question]))
+    (answer,) = session.message().answers
+    return answer
+
+
 def test_a_leader_refuses_what_was_authenticated_with_other_users() -> None:
     async def story(pair: Pair) -> None:
         await pair.opened.wait()
@@ -163,6 +172,12 @@ def test_a_leader_refuses_what_was_authenticated_with_other_users() -> None:
             reply, _ = await pair.begin(b"x", caller=Caller("alice", version))[0]
             assert reply is AUTH_OLD
         assert not seen
+        answer = _answer_to(pair, control.Question(id=1, method=TXN, request=b"x", auth_version=7))
+        assert answer == control.Answer(id=1, undone=True, auth_old=True), (
+            "a release that reads `undone` only asks again"
+        )
+        assert _answer_to(pair, control.Question(id=1, method=TXN, request=b"x", auth_version=8)).response == b"x"
+        seen.clear()
         assert await pair.begin(b"x", caller=Caller("alice", 8))[0] == (Reply(0, "", b"x"), False)
         assert await pair.begin(b"x", caller=Caller(None, 8))[0] == (Reply(0, "", b"x"), False)
         assert seen == [Caller("alice", 8), Caller(None, 8)]
@@ -263,7 +278,7 @@ class Leaving:
 
     def __init__(self) -> None:
         self.gone, self.ending = asyncio.Event(), asyncio.Event()
-        self._said = [control.FromFollower(hello=control.Hello(name="follower", member_id=5))]
+        self._said = [control.FromFollower(hello=control.Hello(name="follower", member_id=5, protocol=PROTOCOL))]
 
     async def read(self) -> object:
         if self._said:

@@ -19,6 +19,7 @@ import grpc.aio
 from wharf.brain.api.answered import Caller, Reply
 from wharf.brain.errors import AuthOldRevision, RequestTooLarge
 from wharf.brain.ha.limits import BATCH_BYTES, MOST_IN_BATCH
+from wharf.brain.ha.protocol import PROTOCOL, mismatch
 from wharf.brain.ha.readgate import Point
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
@@ -38,6 +39,7 @@ OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 TLS_HINT: Final = " (TLS; see --peer-cert-file, --peer-trusted-ca-file and --peer-server-name, there and here)"
+_REFUSED: Final = grpc.StatusCode.FAILED_PRECONDITION
 _EXPECTED_NAME: Final = "grpc.ssl_target_name_override"
 RETRY: Final = 0.1  # seconds until a session that could not be had is tried again
 FINISH_SECONDS: Final = 0.5  # for answers on their way when another leads already
@@ -71,7 +73,9 @@ class Link:
         """`credentials` of each new connection; None: they are plain. `server_name` is what a leader's certificate must
         carry where its address is not in it.
         """
-        self._hello = hello
+        self._hello = control.Hello()
+        self._hello.CopyFrom(hello)
+        self._hello.protocol = PROTOCOL
         self._credentials = credentials
         self._options = (*OPTIONS, (_EXPECTED_NAME, server_name)) if server_name else OPTIONS
         self._address = ""
@@ -160,6 +164,11 @@ class Link:
                     first = await call.read()
                 if not isinstance(first, control.FromLeader) or not first.HasField("welcome"):
                     return
+                refusal = mismatch("this node", "the leader", first.welcome.protocol)
+                if refusal:
+                    call.cancel()
+                    self._complain(address, f"{_REFUSED.name} {refusal}", logging.ERROR)
+                    return
                 self._opened(first.welcome)
                 writer = asyncio.create_task(self._write(call))
                 try:
@@ -170,7 +179,7 @@ class Link:
                     await asyncio.gather(writer, return_exceptions=True)
                     call.cancel()
         except (grpc.RpcError, grpc.aio.UsageError, TimeoutError, asyncio.InvalidStateError) as error:
-            refused = isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.FAILED_PRECONDITION
+            refused = isinstance(error, grpc.aio.AioRpcError) and error.code() is _REFUSED
             self._complain(address, _reason(error), logging.ERROR if refused else logging.INFO)
         finally:
             self._closed()
@@ -229,10 +238,10 @@ class Link:
             self._answered.set()
             if question is None:
                 continue
-            if answer.undone:
-                question.done(None, True)
-            elif answer.auth_old:
+            if answer.auth_old:  # `undone` too, for who does not know of this
                 question.done(AUTH_OLD, False)
+            elif answer.undone:
+                question.done(None, True)
             else:
                 question.done(Reply(answer.code, answer.text, answer.response), False)
         if message.HasField("hand_over"):
@@ -241,7 +250,7 @@ class Link:
     def _complain(self, address: str, reason: str, level: int) -> None:
         """Once per address and reason: a leader that is gone is tried again and again.
 
-        A refusal by the leader (a name that another node has, another cluster) is an error: it needs an operator.
+        A refusal (a name that another node has, another cluster, another protocol) is an error: it needs an operator.
         """
         if (address, reason) != self._complaint:
             self._complaint = (address, reason)

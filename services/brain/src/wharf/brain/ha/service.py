@@ -26,6 +26,7 @@ from wharf.brain.ha.limits import (
     MOST_SESSIONS,
     OVERHEAD_BYTES,
 )
+from wharf.brain.ha.protocol import PROTOCOL, mismatch
 from wharf.brain.ha.session import Broken, Leader, Session
 from wharf.common.pb.control import control_pb2 as control
 from wharf.common.pb.control import control_pb2_grpc as stubs
@@ -74,14 +75,17 @@ class ControlService(stubs.ControlServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, NoLeader.text)
         if len(self.sessions) >= MOST_SESSIONS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MOST_SESSIONS} sessions already")
-        refusal = self._host.joined(session)
+        refusal = mismatch("the leader", "this node", session.hello.protocol) or self._host.joined(session)
         if refusal:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
         _add(session, self.sessions)
         self._joined.set()
         self._empty.clear()
         welcome = control.Welcome(
-            leader_id=self._host.member_id, epoch=self._host.epoch, question_max=self.question_max
+            leader_id=self._host.member_id,
+            epoch=self._host.epoch,
+            question_max=self.question_max,
+            protocol=PROTOCOL,
         )
         writer = asyncio.create_task(_write(session, context, welcome))
         reader = asyncio.create_task(_read(session, context))

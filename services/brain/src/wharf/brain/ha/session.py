@@ -132,7 +132,8 @@ class Session:
         elif not self._host.leads() or self._is_full(size):
             self._send(control.Answer(id=number, undone=True))
         elif question.auth_version != self._host.published().auth_version and question.method != AUTHENTICATE:
-            self._send(control.Answer(id=number, auth_old=True))  # the follower may have let in what was revoked
+            # The follower may have let in what was revoked.
+            self._send(control.Answer(id=number, undone=True, auth_old=True))
         else:
             metadata = ((b"traceparent", question.traceparent),) if question.traceparent else ()
             caller = Caller(question.user if question.HasField("user") else None, question.auth_version)

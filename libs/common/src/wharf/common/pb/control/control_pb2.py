@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63ontrol/control.proto\x12\x10wharf.control.v1\"v\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63lient_urls\x18\x05 \x03(\t\x12\x11\n\tpeer_urls\x18\x06 \x03(\t\"\x8d\x01\n\x0c\x46romFollower\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x17.wharf.control.v1.Hello\x12-\n\tquestions\x18\x02 \x03(\x0b\x32\x1a.wharf.control.v1.Question\x12\x11\n\tcancelled\x18\x03 \x03(\x04\x12\x13\n\x0bindex_token\x18\x04 \x01(\x04\"~\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x04 \x01(\x0c\x12\x11\n\x04user\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0c\x61uth_version\x18\x06 \x01(\x04\x42\x07\n\x05_user\"\xba\x01\n\nFromLeader\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.wharf.control.v1.Welcome\x12)\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x18.wharf.control.v1.Answer\x12&\n\x05index\x18\x03 \x01(\x0b\x32\x17.wharf.control.v1.Index\x12-\n\thand_over\x18\x04 \x01(\x0b\x32\x1a.wharf.control.v1.HandOver\"A\n\x07Welcome\x12\x11\n\tleader_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0cquestion_max\x18\x03 \x01(\r\"d\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x0e\n\x06undone\x18\x05 \x01(\x08\x12\x10\n\x08\x61uth_old\x18\x06 \x01(\x08\"i\n\x05Index\x12\r\n\x05token\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x04 \x01(\x03\x12\x14\n\x0c\x61uth_version\x18\x05 \x01(\x04\"\x1d\n\x08HandOver\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"\xb2\x02\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x11\n\tleader_id\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x18\n\x10\x61pplied_revision\x18\x08 \x01(\x04\x12\x13\n\x0b\x61pplied_seq\x18\t \x01(\x04\x12\x13\n\x0blag_seconds\x18\n \x01(\x01\x12\x15\n\rlease_seconds\x18\x0b \x01(\x01\x12\x18\n\x10\x65vents_connected\x18\x0c \x01(\x08\x12\x11\n\tfollowers\x18\r \x03(\x04\x12\x10\n\x08watchers\x18\x0e \x01(\x03\x12\x0f\n\x07version\x18\x0f \x01(\t\"$\n\x0fStepDownRequest\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x1f\n\x10StepDownResponse\x12\x0b\n\x03led\x18\x01 \x01(\x08\x32\xf6\x01\n\x07\x43ontrol\x12K\n\x07Session\x12\x1e.wharf.control.v1.FromFollower\x1a\x1c.wharf.control.v1.FromLeader(\x01\x30\x01\x12K\n\x06Status\x12\x1f.wharf.control.v1.StatusRequest\x1a .wharf.control.v1.StatusResponse\x12Q\n\x08StepDown\x12!.wharf.control.v1.StepDownRequest\x1a\".wharf.control.v1.StepDownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63ontrol/control.proto\x12\x10wharf.control.v1\"\x88\x01\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63lient_urls\x18\x05 \x03(\t\x12\x11\n\tpeer_urls\x18\x06 \x03(\t\x12\x10\n\x08protocol\x18\x07 \x01(\r\"\x8d\x01\n\x0c\x46romFollower\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x17.wharf.control.v1.Hello\x12-\n\tquestions\x18\x02 \x03(\x0b\x32\x1a.wharf.control.v1.Question\x12\x11\n\tcancelled\x18\x03 \x03(\x04\x12\x13\n\x0bindex_token\x18\x04 \x01(\x04\"~\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x04 \x01(\x0c\x12\x11\n\x04user\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0c\x61uth_version\x18\x06 \x01(\x04\x42\x07\n\x05_user\"\xba\x01\n\nFromLeader\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.wharf.control.v1.Welcome\x12)\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x18.wharf.control.v1.Answer\x12&\n\x05index\x18\x03 \x01(\x0b\x32\x17.wharf.control.v1.Index\x12-\n\thand_over\x18\x04 \x01(\x0b\x32\x1a.wharf.control.v1.HandOver\"S\n\x07Welcome\x12\x11\n\tleader_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0cquestion_max\x18\x03 \x01(\r\x12\x10\n\x08protocol\x18\x04 \x01(\r\"d\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x0e\n\x06undone\x18\x05 \x01(\x08\x12\x10\n\x08\x61uth_old\x18\x06 \x01(\x08\"i\n\x05Index\x12\r\n\x05token\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x04 \x01(\x03\x12\x14\n\x0c\x61uth_version\x18\x05 \x01(\x04\"\x1d\n\x08HandOver\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x0f\n\rStatusRequest\"\xb2\x02\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x11\n\tleader_id\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x18\n\x10\x61pplied_revision\x18\x08 \x01(\x04\x12\x13\n\x0b\x61pplied_seq\x18\t \x01(\x04\x12\x13\n\x0blag_seconds\x18\n \x01(\x01\x12\x15\n\rlease_seconds\x18\x0b \x01(\x01\x12\x18\n\x10\x65vents_connected\x18\x0c \x01(\x08\x12\x11\n\tfollowers\x18\r \x03(\x04\x12\x10\n\x08watchers\x18\x0e \x01(\x03\x12\x0f\n\x07version\x18\x0f \x01(\t\"$\n\x0fStepDownRequest\x12\x11\n\tsuccessor\x18\x01 \x01(\x04\"\x1f\n\x10StepDownResponse\x12\x0b\n\x03led\x18\x01 \x01(\x08\x32\xf6\x01\n\x07\x43ontrol\x12K\n\x07Session\x12\x1e.wharf.control.v1.FromFollower\x1a\x1c.wharf.control.v1.FromLeader(\x01\x30\x01\x12K\n\x06Status\x12\x1f.wharf.control.v1.StatusRequest\x1a .wharf.control.v1.StatusResponse\x12Q\n\x08StepDown\x12!.wharf.control.v1.StepDownRequest\x1a\".wharf.control.v1.StepDownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'control.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HELLO']._serialized_start=43
-  _globals['_HELLO']._serialized_end=161
-  _globals['_FROMFOLLOWER']._serialized_start=164
-  _globals['_FROMFOLLOWER']._serialized_end=305
-  _globals['_QUESTION']._serialized_start=307
-  _globals['_QUESTION']._serialized_end=433
-  _globals['_FROMLEADER']._serialized_start=436
-  _globals['_FROMLEADER']._serialized_end=622
-  _globals['_WELCOME']._serialized_start=624
-  _globals['_WELCOME']._serialized_end=689
-  _globals['_ANSWER']._serialized_start=691
-  _globals['_ANSWER']._serialized_end=791
-  _globals['_INDEX']._serialized_start=793
-  _globals['_INDEX']._serialized_end=898
-  _globals['_HANDOVER']._serialized_start=900
-  _globals['_HANDOVER']._serialized_end=929
-  _globals['_STATUSREQUEST']._serialized_start=931
-  _globals['_STATUSREQUEST']._serialized_end=946
-  _globals['_STATUSRESPONSE']._serialized_start=949
-  _globals['_STATUSRESPONSE']._serialized_end=1255
-  _globals['_STEPDOWNREQUEST']._serialized_start=1257
-  _globals['_STEPDOWNREQUEST']._serialized_end=1293
-  _globals['_STEPDOWNRESPONSE']._serialized_start=1295
-  _globals['_STEPDOWNRESPONSE']._serialized_end=1326
-  _globals['_CONTROL']._serialized_start=1329
-  _globals['_CONTROL']._serialized_end=1575
+  _globals['_HELLO']._serialized_start=44
+  _globals['_HELLO']._serialized_end=180
+  _globals['_FROMFOLLOWER']._serialized_start=183
+  _globals['_FROMFOLLOWER']._serialized_end=324
+  _globals['_QUESTION']._serialized_start=326
+  _globals['_QUESTION']._serialized_end=452
+  _globals['_FROMLEADER']._serialized_start=455
+  _globals['_FROMLEADER']._serialized_end=641
+  _globals['_WELCOME']._serialized_start=643
+  _globals['_WELCOME']._serialized_end=726
+  _globals['_ANSWER']._serialized_start=728
+  _globals['_ANSWER']._serialized_end=828
+  _globals['_INDEX']._serialized_start=830
+  _globals['_INDEX']._serialized_end=935
+  _globals['_HANDOVER']._serialized_start=937
+  _globals['_HANDOVER']._serialized_end=966
+  _globals['_STATUSREQUEST']._serialized_start=968
+  _globals['_STATUSREQUEST']._serialized_end=983
+  _globals['_STATUSRESPONSE']._serialized_start=986
+  _globals['_STATUSRESPONSE']._serialized_end=1292
+  _globals['_STEPDOWNREQUEST']._serialized_start=1294
+  _globals['_STEPDOWNREQUEST']._serialized_end=1330
+  _globals['_STEPDOWNRESPONSE']._serialized_start=1332
+  _globals['_STEPDOWNRESPONSE']._serialized_end=1363
+  _globals['_CONTROL']._serialized_start=1366
+  _globals['_CONTROL']._serialized_end=1612
 # @@protoc_insertion_point(module_scope)

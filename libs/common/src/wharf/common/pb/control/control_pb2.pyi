@@ -28,11 +28,14 @@ class Hello(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     CLIENT_URLS_FIELD_NUMBER: _builtins.int
     PEER_URLS_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.int
     member_id: _builtins.int
     name: _builtins.str
     instance: _builtins.bytes
     """random per process: two nodes of one name are told apart"""
+    protocol: _builtins.int
+    """must be the leader's; 0: a build from before the number"""
     @_builtins.property
     def client_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -46,10 +49,11 @@ class Hello(_message.Message):
         instance: _builtins.bytes = ...,
         client_urls: _abc.Iterable[_builtins.str] | None = ...,
         peer_urls: _abc.Iterable[_builtins.str] | None = ...,
+        protocol: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_urls", b"client_urls", "cluster_id", b"cluster_id", "instance", b"instance", "member_id", b"member_id", "name", b"name", "peer_urls", b"peer_urls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_urls", b"client_urls", "cluster_id", b"cluster_id", "instance", b"instance", "member_id", b"member_id", "name", b"name", "peer_urls", b"peer_urls", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,20 +175,24 @@ class Welcome(_message.Message):
     LEADER_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     QUESTION_MAX_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     leader_id: _builtins.int
     epoch: _builtins.int
     question_max: _builtins.int
     """bytes of the largest request taken; 0: not told"""
+    protocol: _builtins.int
+    """must be the follower's; 0: a build from before the number"""
     def __init__(
         self,
         *,
         leader_id: _builtins.int = ...,
         epoch: _builtins.int = ...,
         question_max: _builtins.int = ...,
+        protocol: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "leader_id", b"leader_id", "question_max", b"question_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "leader_id", b"leader_id", "protocol", b"protocol", "question_max", b"question_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,7 +216,7 @@ class Answer(_message.Message):
     undone: _builtins.bool
     """nothing was done and nothing will be: ask whoever leads now"""
     auth_old: _builtins.bool
-    """nothing was done: the question's auth_version is not the leader's"""
+    """with undone: the question's auth_version is not the leader's; authenticate anew, then ask"""
     def __init__(
         self,
         *,
