@@ -134,6 +134,7 @@ records = st.builds(
     ttl_ms=st.integers(1, MAX_TTL_MS),
     released=st.booleans(),
     epoch=numbers,
+    successor=st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
 )
 
 
@@ -166,14 +167,15 @@ def test_any_bytes_are_a_record_or_refused(data: bytes) -> None:
         {"ttl_ms": MAX_TTL_MS + 1},
         {"released": 0},
         {"epoch": -1},
-        {"more": 1},
+        {"successor": 1},
+        {"successor": "x" * (MAX_TEXT + 1)},
     ],
 )
 def test_a_record_is_read_strictly(change: dict[str, object]) -> None:
     fields = json.loads(encode_record(OLD))
     with pytest.raises(BadRecord):
         parse_record(json.dumps(fields | change).encode())
-    for name in fields:
+    for name in ("holder", "address", "counter", "ttl_ms"):
         with pytest.raises(BadRecord):
             parse_record(json.dumps({key: value for key, value in fields.items() if key != name}).encode())
 
@@ -191,3 +193,24 @@ def test_nobody_leads_beside_another_whatever_happens(batch: int) -> None:
             assert len(world.leaders()) <= 1, f"seed {seed}, at {world.now:.3f}: {world.leaders()} lead"
         terms += world.terms
     assert terms > 30  # a world in which nobody ever leads would prove nothing
+
+
+def test_a_record_of_another_release_is_read_without_the_fields_that_this_one_or_that_one_does_not_have() -> None:
+    earlier = {
+        "holder": "old/1",
+        "address": "127.0.0.1:1",
+        "counter": 7,
+        "ttl_ms": TTL_MS,
+        "released": True,
+        "epoch": 4,
+    }
+    assert parse_record(json.dumps(earlier).encode()) == replace(OLD, released=True)
+    later = earlier | {"successor": "8", "more": [1]}
+    assert parse_record(json.dumps(later).encode()) == replace(OLD, released=True, successor="8")
+    required = {name: earlier[name] for name in ("holder", "address", "counter", "ttl_ms")}
+    assert parse_record(json.dumps(required).encode()) == replace(OLD, epoch=0), "it is not released"
+
+
+def test_a_record_without_a_successor_has_only_the_fields_that_each_release_takes() -> None:
+    assert json.loads(encode_record(OLD)).keys() == {"holder", "address", "counter", "ttl_ms", "released", "epoch"}
+    assert json.loads(encode_record(replace(OLD, successor="8")))["successor"] == "8"

@@ -161,6 +161,7 @@ def _belief(ttl_ms: int, sent_at: float) -> float:
     return sent_at + ttl_ms / 1000 * (1 - DRIFT)
 
 
+# Nodes of all releases read each other's records: an added field has a default in `Record` and is in `_OPTIONAL`.
 _FIELDS: Final = {
     "holder": str,
     "address": str,
@@ -170,25 +171,29 @@ _FIELDS: Final = {
     "epoch": int,
     "successor": str,
 }
+_OPTIONAL: Final = frozenset({"released", "epoch", "successor"})
 
 
 def encode_record(record: Record) -> bytes:
-    """One JSON object."""
-    fields = {name: getattr(record, name) for name in _FIELDS}
+    """One JSON object. Releases that know of no successor take no record with one, so an empty one is left out."""
+    fields = {name: getattr(record, name) for name in _FIELDS if name != "successor" or record.successor}
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def parse_record(data: bytes) -> Record:
-    """The inverse of `encode_record`; BadRecord for anything else: too few or too many fields, one out of range."""
+    """The inverse of `encode_record`: unknown fields are ignored, missing optional ones have their defaults. BadRecord
+    for anything else: another field is missing, has another type or is out of range.
+    """
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadRecord("a lease record is not JSON") from error
-    if not isinstance(fields, dict) or fields.keys() != _FIELDS.keys():
-        raise BadRecord("a lease record has other fields")
-    if any(type(fields[name]) is not kind for name, kind in _FIELDS.items()):
+    if not isinstance(fields, dict) or not fields.keys() >= _FIELDS.keys() - _OPTIONAL:
+        raise BadRecord("a lease record lacks a field")
+    known = {name: fields[name] for name in _FIELDS if name in fields}
+    if any(type(value) is not _FIELDS[name] for name, value in known.items()):
         raise BadRecord("a lease record has a field of another type")
-    return _checked(fields)
+    return _checked(known)
 
 
 def _checked(fields: dict[str, Any]) -> Record:
