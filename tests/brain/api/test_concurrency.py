@@ -6,10 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 from brain.api.harness import ELECTION, KV, LEASE, LOCK, Server, run
 from wharf.brain.api.pb import election, lock, rpc
 from wharf.brain.api.queue import ticket_key
-from wharf.brain.errors import ElectionNoLeader, ElectionNotLeader, LeaderFieldMissing, LeaseNotFound, NoLeader
+from wharf.brain.errors import (
+    ElectionNoLeader,
+    ElectionNotLeader,
+    LeaderFieldMissing,
+    LeaseNotFound,
+    NoLeader,
+    RequestTimeout,
+)
 from wharf.wire.rpc import Call, Code, Kind, Method, UnaryHandler
 
 
@@ -197,5 +205,53 @@ def test_a_waiter_that_leaves_while_its_key_is_created_is_removed() -> None:
         assert await server.put(b"tick") == before + 2, "the key was created meanwhile"
         while (await server.get(b"l/2")).kvs:
             await server.put(b"tick")
+
+    run(scenario)
+
+
+class Held:
+    """The last read of a call that waits in a queue stays unanswered: of its own key, or of the keys before its own."""
+
+    def __init__(self, server: Server, own_key: bool) -> None:
+        self.asked = asyncio.Event()
+        self.calls: list[Call] = []
+        served = {method.path: cast(UnaryHandler, method.handler) for method in server.api.methods}
+
+        def handler(data: bytes, call: Call) -> None:
+            if bool(rpc.RangeRequest.FromString(data).range_end) is own_key:
+                served[KV + "Range"](data, call)
+            else:
+                self.calls.append(call)
+                self.asked.set()
+
+        server.api.serve([*server.api.methods, Method(KV + "Range", Kind.UNARY, handler)])
+
+
+@pytest.mark.parametrize("end", ["cancelled", "refused"])
+@pytest.mark.parametrize("lease_id", [1, 0])
+@pytest.mark.parametrize("path", [LOCK + "Lock", ELECTION + "Campaign"])
+def test_a_client_that_leaves_before_the_answer_to_its_last_read_holds_nothing(
+    path: str, lease_id: int, end: str
+) -> None:
+    request = lock.LockRequest if path.startswith(LOCK) else election.CampaignRequest
+
+    async def scenario(server: Server) -> None:
+        await lease(server, 1)
+        held = Held(server, own_key=path.startswith(LOCK))
+        waiting = server.client.start(path, request(name=b"l", lease=lease_id))
+        await held.asked.wait()
+        server.api.serve(server.api.methods)
+        assert (await server.get(b"l/", b"l0")).count == 1, "it has its turn"
+        if end == "cancelled":
+            waiting.cancel()
+        else:
+            held.calls[0].finish(RequestTimeout.code, RequestTimeout.text)
+            await waiting.ended.wait()
+        async with asyncio.timeout(20):
+            while (await server.get(b"l/", b"l0")).count:
+                await server.put(b"tick")
+        again = server.client.start(path, request(name=b"l", lease=1))
+        await again.ended.wait()
+        assert again.sent, "it is free"
 
     run(scenario)

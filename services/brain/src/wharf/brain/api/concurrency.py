@@ -8,8 +8,8 @@ of the store travel as UNKNOWN with the store's text.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from wharf.brain.api import decode
 from wharf.brain.api.encode import blob, message
@@ -53,9 +53,10 @@ class _Api:
 
         self._tasks.run(call, run)
 
-    async def _wait_in_queue(self, client: LocalClient, prefix: bytes, lease_id: int, value: bytes) -> Ticket:
-        """A ticket whose turn has come. If the caller leaves before, its key goes, also one that is being created; so
-        does a lease that was granted for it.
+    @asynccontextmanager
+    async def _turn(self, client: LocalClient, prefix: bytes, lease_id: int, value: bytes) -> AsyncIterator[Ticket]:
+        """A ticket whose turn has come. If the caller leaves, or a request fails, before the block ends, its key goes,
+        also one that is being created; so does a lease that was granted for it.
         """
         granted = 0 if lease_id else await client.grant(SESSION_TTL)
         taking = asyncio.create_task(take_ticket(client, prefix, lease_id or granted, value))
@@ -63,12 +64,12 @@ class _Api:
             ticket = await asyncio.shield(taking)
             await self._renew_value(client, ticket, lease_id, value)
             await wait_for_turn(client, prefix, ticket.create_revision)
+            yield ticket
         except BaseException:
             if granted:
                 client.revoke_later(granted)
             taking.add_done_callback(lambda taken: _leave_queue(client, taken))
             raise
-        return ticket
 
     async def _renew_value(self, client: LocalClient, ticket: Ticket, lease_id: int, value: bytes) -> None:
         """A candidate that waits already may come back with another value."""
@@ -95,11 +96,11 @@ class LockApi(_Api):
         self._run(call, lambda client: self._unlock(client, request))
 
     async def _lock(self, client: LocalClient, request: locks.LockRequest) -> bytes:
-        ticket = await self._wait_in_queue(client, request.name + b"/", request.lease, b"")
-        revision, held = await client.get(rpc.RangeRequest(key=ticket.key))
-        if not held:
-            raise SessionExpired
-        return self._header(revision) + blob(0x12, ticket.key)
+        async with self._turn(client, request.name + b"/", request.lease, b"") as ticket:
+            revision, held = await client.get(rpc.RangeRequest(key=ticket.key))
+            if not held:
+                raise SessionExpired
+            return self._header(revision) + blob(0x12, ticket.key)
 
     async def _unlock(self, client: LocalClient, request: locks.UnlockRequest) -> bytes:
         if not request.key:
@@ -147,11 +148,11 @@ class ElectionApi(_Api):
         return self._leader_response(revision, found[0])
 
     async def _campaign(self, client: LocalClient, request: election.CampaignRequest) -> bytes:
-        ticket = await self._wait_in_queue(client, request.name + b"/", request.lease, request.value)
-        leader = election.LeaderKey(
-            name=request.name, key=ticket.key, rev=ticket.create_revision, lease=ticket.lease_id
-        )
-        return self._header(ticket.revision) + message(0x12, leader.SerializeToString())
+        async with self._turn(client, request.name + b"/", request.lease, request.value) as ticket:
+            leader = election.LeaderKey(
+                name=request.name, key=ticket.key, rev=ticket.create_revision, lease=ticket.lease_id
+            )
+            return self._header(ticket.revision) + message(0x12, leader.SerializeToString())
 
     async def _renew_value(self, client: LocalClient, ticket: Ticket, lease_id: int, value: bytes) -> None:
         if ticket.existing is not None and ticket.existing.value != value:
