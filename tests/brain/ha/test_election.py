@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from wharf.brain.ha.election import Election
+from wharf.brain.ha.election import AFTER_FAILURE, Election
 from wharf.common.clock import FakeClock
 from wharf.common.lease import Record, Won
 from wharf.common.lease_redis import Granted, Held, LeaseUnavailable, Look, RedisLease
@@ -153,6 +153,21 @@ def test_the_successor_that_the_record_names_stands_at_once_though_it_has_led_a_
         booth.lease.record = Record("8/1", "b:1", 3, TTL_MS, released=True, epoch=1, successor="7")
         await booth.turn()
         assert booth.events == ["won", "won"]
+
+    play(story)
+
+
+def test_the_successor_that_the_record_names_does_not_stand_soon_after_its_engine_failed() -> None:
+    async def story(booth: Booth) -> None:
+        booth.lease.record = Record("8/1", "b:1", 3, TTL_MS, released=True, epoch=1, successor="7")
+        booth.election.back_off()
+        await booth.turn()
+        booth.clock.advance(AFTER_FAILURE * TTL_MS / 1000 - 0.001)
+        await booth.turn()
+        assert booth.events == []
+        booth.clock.advance(0.002)
+        await booth.turn()
+        assert booth.events == ["won"]
 
     play(story)
 

@@ -36,7 +36,7 @@ class Election:
         self._member = f"{member_id:x}"
         self._seen = Seen()
         self._tenure: Tenure | None = None
-        self._not_before = 0.0
+        self._after_release = self._after_failure = 0.0  # this node does not stand before
         self._withdrawn = False
         self._contact = 0
         self._soon = asyncio.Event()
@@ -60,7 +60,7 @@ class Election:
 
     def back_off(self) -> None:
         """This node would make a poor leader just now."""
-        self._not_before = self._clock.now() + AFTER_FAILURE * self.ttl_ms / 1000
+        self._after_failure = self._clock.now() + AFTER_FAILURE * self.ttl_ms / 1000
 
     def withdraw(self) -> None:
         """Do not stand any more."""
@@ -89,7 +89,7 @@ class Election:
         tenure, self._tenure = self._tenure, None
         if tenure is None:
             return
-        self._not_before = max(self._not_before, self._clock.now() + self.ttl_ms / 1000)
+        self._after_release = self._clock.now() + self.ttl_ms / 1000
         try:
             name = f"{successor:x}" if successor else ""
             await self._lease.release(tenure.refused().farewell(self._clock.now(), name))
@@ -125,12 +125,14 @@ class Election:
             await self._stand()
 
     def _may_stand(self, record: Record | None) -> bool:
-        """Whether this node may take the lease, which is free; `record` is what its last holder left."""
+        """Whether this node may take the lease, which is free; `record` is what its last holder left.
+        Who is named in it need not wait for others, but for its own engine.
+        """
         now, successor = self._clock.now(), "" if record is None else record.successor
         if successor == self._member:
-            return True
+            return now >= self._after_failure
         after_successor = self._seen.since + AFTER_SUCCESSOR * self.ttl_ms / 1000 if successor else 0.0
-        return now >= max(self._not_before, after_successor)
+        return now >= max(self._after_failure, self._after_release, after_successor)
 
     async def _stand(self) -> None:
         record = Record(new_holder(self._member), self._address, 0, self.ttl_ms)
