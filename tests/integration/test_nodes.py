@@ -233,10 +233,18 @@ def test_etcdctl_moves_the_leader(cluster: BrainCluster) -> None:
     assert target.leads(), "the call returns once the member named leads"
 
 
+def follows(node: BrainNode, leader: BrainNode) -> bool:
+    """Whether it is in session with the leader, as whoever is to lead must be."""
+    status, leading = node.status(), leader.status()
+    return status is not None and leading is not None and status.leader == leading.header.member_id
+
+
 def test_the_leader_moves_to_the_member_named_however_late_the_others_hear_of_it(cluster: BrainCluster) -> None:
     leader = cluster.wait_leader()
     for number in range(6):
         target, third = cluster.others(leader)[:: (-1) ** number]
+        for node in (target, third):
+            _until(lambda: follows(node, leader))  # noqa: B023
         status = target.status()
         assert status is not None
         cluster.partition(third, "nats")
