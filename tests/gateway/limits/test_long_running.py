@@ -1,38 +1,12 @@
-"""Counters of long-running requests: whom they count, that they never exceed a bound, that nothing is kept."""
+"""Counters of long-running requests: that they never exceed a bound, that nothing is kept."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wharf.gateway.api.shapes import LongRunning
-from wharf.gateway.limits.long_running import POD_UID, Bound, LongRunningCounts, OpenCount, long_running_key
-from wharf.gateway.limits.outcome import user_key
-from wharf.gateway.user import UNKNOWN, User
-
-ACCOUNT = "system:serviceaccount:kube-system:proxy"
-
-
-def pod(uid: str) -> User:
-    return User(ACCOUNT, extra={POD_UID: (uid,)})
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ((User("alice"), ""), (User("alice", ("dev",)), ""), True),
-        ((User("alice"), ""), (User("bob"), ""), False),
-        ((UNKNOWN, "1"), (UNKNOWN, "1"), True),
-        ((UNKNOWN, "1"), (UNKNOWN, "2"), False),
-        ((UNKNOWN, "1"), (User("1"), ""), False),
-        ((pod("a"), ""), (pod("a"), ""), True),
-        ((pod("a"), ""), (pod("b"), ""), False),
-        ((pod("a"), ""), (User(ACCOUNT), ""), False),
-    ],
-)
-def test_what_counts_as_one_client(one: tuple[User, str], other: tuple[User, str], same: bool) -> None:
-    keys = [long_running_key(user, user_key(user, token)) for user, token in (one, other)]
-    assert (keys[0] == keys[1]) is same
+from wharf.gateway.limits.long_running import Bound, LongRunningCounts
+from wharf.gateway.limits.user_counts import OpenCount
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.booleans()), max_size=60))
@@ -55,11 +29,11 @@ def test_a_request_is_refused_exactly_at_a_bound_and_nothing_stays_behind(steps:
         elif here:
             open_.remove(here[0])
             counts.give(here[0][2], connections[number])
-        assert counts.users == len({one[0] for one in open_})
-        assert counts.most == max((sum(one[0] == user for one in open_) for user in "abc"), default=0)
+        assert counts.by_user.users == len({one[0] for one in open_})
+        assert counts.by_user.most == max((sum(one[0] == user for one in open_) for user in "abc"), default=0)
     for _, number, found in open_:
         counts.give(found, connections[number])
-    assert counts.users == 0
+    assert counts.by_user.users == 0
     assert [one.open for one in connections] == [0, 0, 0]
 
 
@@ -70,4 +44,4 @@ def test_zero_is_unlimited_and_refusals_are_counted_by_bound() -> None:
     assert counts.take("a", connection, LongRunning(1000, 0)) is Bound.USER
     assert counts.take("b", connection, LongRunning(0, 1000)) is Bound.CONNECTION
     assert counts.refused == {Bound.USER: 1, Bound.CONNECTION: 1}
-    assert counts.users == 1, "a refused user has no counter"
+    assert counts.by_user.users == 1, "a refused user has no counter"

@@ -35,6 +35,7 @@ class Reason(Enum):
     DENY_ALL = "deny_all"
     LIMITED = "limited"
     LONG_RUNNING = "long_running"
+    SHORT_REQUESTS = "short_requests"
     UPGRADES = "upgrades"
     NO_SERVER = "no_server"
     UPSTREAM = "upstream"
@@ -87,6 +88,15 @@ def too_many_long_running(cluster: str, most: int, *, of_connection: bool) -> An
         f"too many requests: cluster {cluster} admits {most} watches and other long-running requests of {of}: {remedy}"
     )
     return Answer(Reason.LONG_RUNNING, kube.too_many_requests(text, 1 if of_connection else USER_BOUND_SECONDS))
+
+
+def too_many_short(cluster: str, most: int, info: RequestInfo) -> Answer:
+    """429; no Retry-After for events."""
+    text = (
+        f"too many requests: cluster {cluster} admits {most} requests of one user at the same time: "
+        "end some of them, or wait until they are answered"
+    )
+    return Answer(Reason.SHORT_REQUESTS, kube.too_many_requests(text, 0 if is_event(info) else 1))
 
 
 def too_many_upgrades(cluster: str) -> Answer:

@@ -30,6 +30,7 @@ SERVER_HEADER: Final = b"x-wharf-server"
 _PROTOCOLS: dict[Protocol, ProtocolName] = {Protocol.AUTO: "auto", Protocol.HTTP2: "h2", Protocol.HTTP1: "http1"}
 
 
+STREAMS_MAX: Final = 100  # requests that kube-apiserver takes on one HTTP/2 connection at the same time
 HTTP1_WATCHES_MAX: Final = 16_384  # connections of a pool of long-running requests; HTTP/1.1 carries one on each
 PROBE_CONNECTIONS_MAX: Final = 2  # the current one, and the next while a server sends the current one away
 REVIEW_CONNECTIONS_MAX: Final = 4  # reviews of either kind are bounded by their reviewers to 64 at the same time
@@ -74,6 +75,14 @@ def pool_limits(
     if traffic is Traffic.PROBES:
         return replace(limits, connections_max=PROBE_CONNECTIONS_MAX, http1_connections_max=PROBE_CONNECTIONS_MAX)
     return replace(limits, connections_max=REVIEW_CONNECTIONS_MAX) if traffic is Traffic.REVIEWS else limits
+
+
+def short_requests_max(cluster: UpstreamCluster) -> int:
+    """Short requests with one kind of credential that one server has places for."""
+    limits = pool_limits(cluster)
+    if cluster.upstream.protocol is Protocol.HTTP1:
+        return limits.http1_connections_max
+    return limits.connections_max * STREAMS_MAX
 
 
 class Credentials:

@@ -22,7 +22,7 @@ from wharf.common.trace import Span, Tracer
 from wharf.gateway.api.shapes import IdentityMode, Policy, Server, UpstreamCluster
 from wharf.gateway.authn import Authenticator
 from wharf.gateway.cluster.equipment import Equipment, own_headers
-from wharf.gateway.cluster.pools import Pools, Traffic
+from wharf.gateway.cluster.pools import Pools, Traffic, short_requests_max
 from wharf.gateway.cluster.tokens import TokenBook, token_secret
 from wharf.gateway.limits.bound_log import BoundLog
 from wharf.gateway.limits.bucket import Sharing
@@ -31,6 +31,7 @@ from wharf.gateway.limits.lists import ListCosts
 from wharf.gateway.limits.long_running import LongRunningCounts
 from wharf.gateway.limits.pacer import Pacer
 from wharf.gateway.limits.upgrade_permits import UpgradePermits
+from wharf.gateway.limits.user_counts import UserCounts
 from wharf.gateway.review import AccessReviewer, TokenReviewer
 from wharf.gateway.route.router import Router
 from wharf.gateway.upstreams.choice import ABLE
@@ -100,6 +101,7 @@ class ClusterRuntime:
         self.tokens = TokenBook()
         self.upgrade_permits = UpgradePermits()
         self.long_running = LongRunningCounts()
+        self.short_requests = UserCounts()
         self.bound_log = BoundLog(_log, spec.name)
         self.prober = Prober(self.members, self._equipment.probe)
         self._adopt(version)
@@ -148,6 +150,7 @@ class ClusterRuntime:
         self.generation = next(_generations)
         self.router, self.policies = version.router, spec.policies
         self.identity = spec.upstream.identity
+        self.short_per_user = short_requests_max(spec) // 2  # the other half is left to all other users
         self._tokens, self._rights, self.authenticator = version.tokens, version.rights, version.authenticator
         self.own_headers = version.own_headers
         self.token_secret = token_secret(spec, self._secret)

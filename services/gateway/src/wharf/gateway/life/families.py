@@ -92,10 +92,10 @@ def _connections(table: _Table, pools: Pools, of: dict[str, str]) -> None:
 
 
 def _long_running(table: _Table, name: str, runtime: ClusterRuntime) -> None:
-    counts = runtime.long_running
-    table.add("long_running_users", "Users with open long-running requests.", "gauge", counts.users, cluster=name)
+    counts, by_user = runtime.long_running, runtime.long_running.by_user
+    table.add("long_running_users", "Users with open long-running requests.", "gauge", by_user.users, cluster=name)
     text = "Open long-running requests of the user that has most."
-    table.add("long_running_user_most", text, "gauge", counts.most, cluster=name)
+    table.add("long_running_user_most", text, "gauge", by_user.most, cluster=name)
     text = "Long-running requests refused because their user, or their client connection, has too many."
     for bound, number in counts.refused.items():
         table.add("long_running_refused_total", text, "counter", number, cluster=name, bound=bound.value)

@@ -17,9 +17,10 @@ from wharf.gateway.authn import Authenticated, Authenticator, Lane, Pending
 from wharf.gateway.bearer import hash_token
 from wharf.gateway.cluster.names import parse_authority
 from wharf.gateway.limits.lists import inject_limit, is_unpaged, page_max
-from wharf.gateway.limits.long_running import Bound, long_running_key
+from wharf.gateway.limits.long_running import Bound
 from wharf.gateway.limits.outcome import Refused, Ticket, Who, user_key
 from wharf.gateway.limits.upgrade_permits import PERMITS
+from wharf.gateway.limits.user_counts import counting_key
 from wharf.gateway.serve.context import ClientContext, Prepared
 from wharf.gateway.serve.dispatch import dispatch
 from wharf.gateway.serve.flight import Flight
@@ -176,7 +177,7 @@ def _route(flight: Flight) -> None:
         flight.refuse(answers.denied(deny.status, deny.message, seconds))
         return
     upgrades = flight.exchange.wants_upgrade and is_known(flight)
-    if (info.long_running or upgrades) and not _count(flight):
+    if not (_count_long_running(flight) if info.long_running or upgrades else _count_short(flight)):
         return
     cost = 1.0
     if policy.lists is not None and info.verb == "list":
@@ -189,25 +190,47 @@ def _route(flight: Flight) -> None:
         _control_flow(flight, cost)
 
 
-def _count(flight: Flight) -> bool:
+def _count_long_running(flight: Flight) -> bool:
     """Count a long-running request by its user and its connection; False when it is refused."""
     cluster, connection = flight.cluster, flight.exchange.connection
     limits = cluster.spec.long_running
-    key = long_running_key(flight.user, flight.user_key)
+    key = counting_key(flight.user, flight.user_key)
     found = cluster.long_running.take(key, _context(flight).long_running, limits)
     if not isinstance(found, Bound):
         flight.counted = found
         return True
     of_connection = found is Bound.CONNECTION
-    user = flight.user.name if flight.user.known else "(a token that passes through)"
     limit = limits.per_connection_max if of_connection else limits.per_user_max
     cluster.bound_log.note(
-        f"longRunning of a {found.value}", flight.host.now(), limit=limit, user=user, client=connection.peer.address
+        f"longRunning of a {found.value}",
+        flight.host.now(),
+        limit=limit,
+        user=_user_name(flight),
+        client=connection.peer.address,
     )
     if of_connection:
         cast("WebConnection", connection).send_away()
     flight.refuse(answers.too_many_long_running(cluster.name, limit, of_connection=of_connection))
     return False
+
+
+def _count_short(flight: Flight) -> bool:
+    """Count a short request by its user; False when it is refused."""
+    cluster = flight.cluster
+    limit = cluster.short_per_user
+    flight.counted_short = cluster.short_requests.take(counting_key(flight.user, flight.user_key), limit)
+    if flight.counted_short is not None:
+        return True
+    client = flight.exchange.connection.peer.address
+    cluster.bound_log.note(
+        "short requests of a user", flight.host.now(), limit=limit, user=_user_name(flight), client=client
+    )
+    flight.refuse(answers.too_many_short(cluster.name, limit, flight.info))
+    return False
+
+
+def _user_name(flight: Flight) -> str:
+    return flight.user.name if flight.user.known else "(a token that passes through)"
 
 
 async def _wait_for_permit(flight: Flight, cost: float) -> None:

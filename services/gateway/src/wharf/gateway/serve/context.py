@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wharf.gateway.authn import Lane
-from wharf.gateway.limits.long_running import OpenCount
+from wharf.gateway.limits.user_counts import OpenCount
 from wharf.gateway.serve.headers import ClientAddress
 from wharf.gateway.user import User
 from wharf.wire.web import Header

@@ -13,9 +13,9 @@ from wharf.common.kube.request_shape import RequestInfo
 from wharf.gateway.answers import Answer, internal, send
 from wharf.gateway.api.shapes import IdentityMode, Policy
 from wharf.gateway.authn import Lane
-from wharf.gateway.limits.long_running import OpenCount
 from wharf.gateway.limits.outcome import FREE, Ticket
 from wharf.gateway.limits.upgrade_permits import UpgradePermits
+from wharf.gateway.limits.user_counts import OpenCount
 from wharf.gateway.seen.access_log import Record
 from wharf.gateway.serve.headers import REQUEST_FILTERS
 from wharf.gateway.upstreams.endpoint import Endpoint
@@ -51,6 +51,7 @@ class Flight:
     policy: Policy = UNROUTED
     ticket: Ticket = FREE
     counted: OpenCount | None = None  # its user's counter of long-running requests, which counts it
+    counted_short: OpenCount | None = None  # the same of short requests
     permit: UpgradePermits | None = None  # where it has a permit from
     extra: tuple[Header, ...] = ()  # headers that go upstream beside the client's
     told: IdentityMode = IdentityMode.FRONT_PROXY  # how `extra` says who asks
@@ -137,6 +138,9 @@ class Flight:
         if self.counted is not None:
             counted, self.counted = self.counted, None
             self.cluster.long_running.give(counted, self.exchange.connection.context.long_running)
+        if self.counted_short is not None:
+            short, self.counted_short = self.counted_short, None
+            self.cluster.short_requests.give(short)
         if self.permit is not None:
             self.release_permit()
         if self.place is not None:  # an attempt of which nothing can be told
