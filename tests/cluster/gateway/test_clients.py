@@ -89,7 +89,7 @@ def test_targets_reach_the_server_as_they_are(house: House, target: str) -> None
         ("X_Remote_User: root", "X_Remote_Group: system:masters"),
         ("X-Remote-Uid: 1", "X-Remote-Extra-Scopes: all"),
         ("X-Forwarded-Client-Cert: Subject=CN=root",),
-        ("Connection: authorization, impersonate-user",),
+        ("X-Remote-User: root", "Connection: impersonate-user"),
     ],
 )
 def test_nobody_says_who_they_are_by_themselves(house: House, version: str, forged: Sequence[str]) -> None:
@@ -102,6 +102,14 @@ def test_nobody_says_who_they_are_by_themselves(house: House, version: str, forg
     assert (info["username"], info["groups"]) == (ALICE.user, [*ALICE.groups, "system:authenticated"])
     assert "uid" not in info
     assert "Scopes" not in json.dumps(info)
+
+
+def test_a_credential_that_the_connection_header_names_is_refused(house: House) -> None:
+    curl = Curl(house, ALICE)
+    forged = ("-H", "Connection: authorization, impersonate-user", "-H", "Content-Type: application/json")
+    refused = json.loads(curl(curl.through + WHOAMI, "--http1.1", "-d", REVIEW, *forged))
+    assert (refused["kind"], refused["code"]) == ("Status", http.client.BAD_REQUEST)
+    assert "the Connection header names authorization" in refused["message"]
 
 
 def test_a_connection_of_one_cluster_does_not_serve_the_other(house: House) -> None:
