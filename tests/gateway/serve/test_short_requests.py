@@ -13,7 +13,7 @@ from wharf.wire.web import Exchange
 PODS = b"/api/v1/namespaces/a/pods"
 HALF = STREAMS_MAX // 2
 EXCESS = HALF + 10  # with HALF, more than all places of one connection
-LARGE = b"x" * 300_000  # more than the windows of one stream take
+LARGE = b"x" * 700_000  # more than the windows of one stream take
 
 
 class Lines:
