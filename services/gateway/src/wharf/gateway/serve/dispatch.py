@@ -17,7 +17,7 @@ from wharf.gateway.limits.outcome import Who
 from wharf.gateway.serve.flight import Flight
 from wharf.gateway.serve.headers import RESPONSE_FILTER, response_headers
 from wharf.gateway.upstreams.endpoint import Endpoint
-from wharf.gateway.upstreams.evidence import Evidence, outcome_of
+from wharf.gateway.upstreams.evidence import FAILURES, Evidence, outcome_of, outcome_of_success
 from wharf.gateway.upstreams.members import Unavailable
 from wharf.gateway.upstreams.retry import may_retry
 from wharf.wire.client import HttpPool
@@ -261,7 +261,10 @@ def give_back(flight: Flight, endpoint: Endpoint, status: int, failure: Failure 
     cluster, info = flight.cluster, flight.info
     if flight.token:
         cluster.tokens.note(flight.token, flight.exchange.method, status)
-    outcome = outcome_of(_evidence(flight, status, failure))
+    if failure is None and status and status not in FAILURES:  # nearly every answer: nothing more need be gathered
+        outcome = outcome_of_success(info, flight.is_proven)
+    else:
+        outcome = outcome_of(_evidence(flight, status, failure))
     cluster.members.finished(endpoint, outcome, flight.host.now(), info.long_running)
 
 

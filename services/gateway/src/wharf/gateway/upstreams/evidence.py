@@ -91,10 +91,15 @@ def outcome_of(evidence: Evidence) -> Outcome:
     if fault is Fault.REFUSED or fault is Fault.FULL or (fault is None and not status):
         return Outcome.NOTHING
     if fault is None and status not in FAILURES:
-        return Outcome.GOOD if evidence.authenticated and _is_own_answer(evidence.info) else Outcome.NOTHING
+        return outcome_of_success(evidence.info, evidence.authenticated)
     if not evidence.authenticated or not (_is_fault_of_connection(evidence) or _is_fault_of_server(evidence)):
         return Outcome.NOTHING
     return Outcome.LOST if fault is Fault.LOST else Outcome.BAD
+
+
+def outcome_of_success(info: RequestInfo, authenticated: bool) -> Outcome:
+    """How a whole response with a status that is none of FAILURES counts; needs no further evidence."""
+    return Outcome.GOOD if authenticated and _is_own_answer(info) else Outcome.NOTHING
 
 
 def _is_fault_of_connection(evidence: Evidence) -> bool:
