@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
@@ -50,6 +51,25 @@ def _socket_file_error(schema: Schema[C], config: C, error: ListenError) -> Conf
         if any(url.socket_path == error.path for url in _urls(getattr(config, item.name))):
             return ConfigError(f"--{flag}: {text}")
     return ConfigError(text)
+
+
+def check_certificate_pair(flags: str, cert: Path, key: Path | None) -> None:
+    """ConfigError, under the name `flags`, if the PEM files are no certificate with its unencrypted key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{flags}: cannot load {cert} with {key}: {error}; give a PEM certificate with the unencrypted key it was "
+            "made for"
+        ) from error
+
+
+def check_authorities(flag: str, path: Path) -> None:
+    """ConfigError, under the name `flag`, if the PEM file holds no certificates of authorities."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"{flag}: {path}: {error}; give PEM certificates of authorities") from error
 
 
 def directory_error(flag: str, path: Path) -> ConfigError | None:

@@ -6,7 +6,6 @@ Each mistake ends as a ConfigError with the flag, the value, the cause and the r
 from __future__ import annotations
 
 import socket
-import ssl
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from wharf.brain.config import BrainConfig
 from wharf.brain.front_wire import tls_config
 from wharf.common.config import ConfigError
-from wharf.common.start_errors import directory_error
+from wharf.common.start_errors import check_authorities, directory_error
 from wharf.wire.tls import TlsError, build_context
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def check_start(config: BrainConfig) -> None:
     if config.cert_file is not None:
         check_certificate(config)
     if config.trusted_ca_file is not None:
-        _check_client_ca(config.trusted_ca_file)
+        check_authorities("--trusted-ca-file", config.trusted_ca_file)
 
 
 def check_certificate(config: BrainConfig) -> None:
@@ -46,13 +45,6 @@ def check_certificate(config: BrainConfig) -> None:
         raise ConfigError(
             f"--cert-file, --key-file, --trusted-ca-file: {error}; give a PEM certificate with the key it was made for"
         ) from error
-
-
-def _check_client_ca(path: Path) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"--trusted-ca-file: {path}: {error}; give PEM certificates of authorities") from error
 
 
 def kept_certificate(config: BrainConfig) -> KeptCertificate | None:

@@ -12,7 +12,6 @@ import gc
 import os
 import resource
 import shutil
-import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from wharf.common.config import ConfigError, check_files, exit_code, show_traceb
 from wharf.common.log import get_log, setup
 from wharf.common.metrics import Registry, process_collector
 from wharf.common.private_files import open_private
-from wharf.common.start_errors import listen_error
+from wharf.common.start_errors import check_certificate_pair, listen_error
 from wharf.common.trace import Span
 from wharf.gateway.commands import find_command
 from wharf.gateway.config import SCHEMA, GatewayConfig, load_config
@@ -68,22 +67,11 @@ def _run_words(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     config = load_config(argv, environment).config
     check_files(SCHEMA, config)
     check_source(config)
-    _check_certificate(config)
+    if config.tls_cert_file is not None:
+        check_certificate_pair(
+            "--tls-cert-file, --tls-private-key-file", config.tls_cert_file, config.tls_private_key_file
+        )
     return _serve(config, None)
-
-
-def _check_certificate(config: GatewayConfig) -> None:
-    """ConfigError if the listener's own certificate and key cannot be used together."""
-    cert, key = config.tls_cert_file, config.tls_private_key_file
-    if cert is None or key is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"--tls-cert-file, --tls-private-key-file: cannot load {cert} with {key}: {error}; give a PEM certificate "
-            "with the unencrypted key it was made for"
-        ) from error
 
 
 def _serve(config: GatewayConfig, handed: Handed | None) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from wharf.brain.engine.base import EngineError
-from wharf.common.config import Config, ConfigError, Loaded, Schema, check_files, load, show_traceback
+from wharf.common.config import Config, Loaded, Schema, check_files, load, show_traceback
 from wharf.common.redact import hide_password
+from wharf.common.start_errors import check_authorities, check_certificate_pair
 
 C = TypeVar("C", bound=Config)
 
@@ -60,20 +60,10 @@ def load_checked(schema: Schema[C], argv: Sequence[str], environment: Mapping[st
 
 def check_tls_files(prefix: str, cacert: Path | None, cert: Path | None, key: Path | None) -> None:
     """ConfigError for PEM files that cannot be used: gRPC would only say that a handshake failed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if cacert is not None:
-            context.load_verify_locations(cacert)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"--{prefix}cacert: {cacert}: {error}; give PEM certificates of authorities") from error
-    try:
-        if cert is not None:
-            context.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"--{prefix}cert, --{prefix}key: cannot load {cert} with {key}: {error}; give a PEM certificate with the "
-            "unencrypted key it was made for"
-        ) from error
+    if cacert is not None:
+        check_authorities(f"--{prefix}cacert", cacert)
+    if cert is not None:
+        check_certificate_pair(f"--{prefix}cert, --{prefix}key", cert, key)
 
 
 def check_login_flags(prefix: str, user: str, password_file: Path | None, cert: Path | None, key: Path | None) -> None:
